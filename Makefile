@@ -1,0 +1,79 @@
+# The verbs of this tree; `make` alone prints them. What an environment needs is locked, with hashes, in requirements/.
+
+VENV := .venv
+PYTHON ?=
+DEMO_ARGS ?= $(if $(ONCE),--once)
+SERVE_ARGS ?=
+TEST_ARGS ?=
+
+# The environment is good for one lock, in one place: a copied folder has the old place in its scripts.
+ENV_KEY = $(shell { pwd; cat requirements/dev.txt; } | cksum)
+SELF_KEY = $(shell cksum < pyproject.toml)
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
+
+.PHONY: help demo serve migrate test check lock clean env
+.DEFAULT_GOAL := help
+
+help: ## print these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: env ## run the tour on embedded engines, then keep serving (ONCE=1: exit after the tour)
+	$(VENV)/bin/farebox demo $(DEMO_ARGS)
+
+serve: env ## run the gateway (settings: FAREBOX_… or farebox.toml)
+	$(VENV)/bin/farebox serve $(SERVE_ARGS)
+
+migrate: env ## bring the database's schema up to this release
+	$(VENV)/bin/farebox migrate up
+
+test: env ## run the tests, except those marked torture (TEST_ARGS: handed to pytest)
+	$(VENV)/bin/python -m pytest -m "not torture" $(TEST_ARGS)
+
+check: env ## lint, formatting and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+lock: ## resolve the dependencies anew into requirements/ (needs uv)
+	$(call compile,runtime,--extra embedded)
+	$(call compile,dev,--extra embedded --group dev --constraint requirements/runtime.txt)
+
+define compile
+uv pip compile pyproject.toml $(2) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links --quiet --upgrade --output-file requirements/$(1).txt
+endef
+
+clean: ## remove the environment and caches (never farebox-data: that is money)
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Needs the network only when the lock changed. The key is written last: an interrupted install is begun anew.
+env:
+	@if [ "$$(cat $(VENV)/env.key 2>/dev/null)" != "$(ENV_KEY)" ] || ! $(VENV)/bin/python -c '' 2>/dev/null; then \
+	  set -e; \
+	  $(find_python); \
+	  echo "Making $(VENV) with $$python from requirements/dev.txt …"; \
+	  rm -rf $(VENV); \
+	  $$python -m venv $(VENV); \
+	  $(PIP) --require-hashes -r requirements/dev.txt; \
+	  echo "$(ENV_KEY)" > $(VENV)/env.key; \
+	fi
+	@if [ "$$(cat $(VENV)/self.key 2>/dev/null)" != "$(SELF_KEY)" ]; then \
+	  set -e; \
+	  $(PIP) --no-index --no-deps --no-build-isolation --editable .; \
+	  echo "$(SELF_KEY)" > $(VENV)/self.key; \
+	fi
+
+# The first Python that is new enough and can make an environment. Each is run: a name on the path may be an empty shim.
+define find_python
+python=; \
+for name in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+  if $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
+    python=$$name; break; \
+  fi; \
+done; \
+if [ -z "$$python" ]; then \
+  echo "Farebox needs Python 3.11, 3.12, 3.13 or 3.14 with the modules venv and ensurepip (Debian: python3-venv);" >&2; \
+  echo "found none as $(or $(PYTHON),python3 or python3.11 to python3.14). Name one: make PYTHON=/path/to/python …" >&2; \
+  exit 1; \
+fi
+endef

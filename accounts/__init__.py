@@ -1,0 +1,1 @@
+"""Who exists: users and keys. Knows no money beyond the wallet's id, and no HTTP."""

@@ -1,0 +1,49 @@
+"""A user's account, and what is seen of a user when a call names one. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+Role = Literal["user", "vip", "admin"]
+Status = Literal["active", "suspended", "deleted"]
+
+LOCAL_REALM = "farebox"
+"""The realm of accounts an operator makes by hand."""
+
+TEXT_MAX = 320
+"""Characters of an e-mail address or name that are kept (RFC 5321: 64 + 1 + 255)."""
+
+SUBJECT_MAX = 255
+
+
+class User(msgspec.Struct, frozen=True):
+    """One account: known for ever by (realm, subject); all else may change."""
+
+    id: UUID
+    wallet_id: UUID
+    realm: str
+    subject: str
+    email: str
+    name: str
+    role: str
+    tier: str
+    status: str
+    language: str
+    created_at: datetime | None = None
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A user as a token or a trusted header describes them. An empty e-mail or name means that nothing was said."""
+
+    realm: str
+    subject: str
+    email: str = ""
+    name: str = ""
+
+    def differs_from(self, user: User) -> bool:
+        """Whether the account should follow what was seen."""
+        return bool((self.email and self.email != user.email) or (self.name and self.name != user.name))

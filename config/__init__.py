@@ -1,0 +1,1 @@
+"""What an operator decides: settings, and the catalogue of upstreams, models, prices and tiers."""

@@ -1,0 +1,168 @@
+"""The catalogue: which backends exist, which models they serve, at what price, and to whom. Pure values.
+
+A ``Catalog`` is a snapshot that never changes: a call reads one snapshot from its first byte to its last, so that a
+change of price or tier never touches a call already running. The values come from ``catalog_file.py`` and
+``catalog_sql.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from msgspec import Struct
+
+from config.complaints import Complaint
+from ledger.price import Price
+from policies.tier import Tier
+
+Kind = Literal["chat", "completion", "embedding", "rerank", "speech", "transcription", "image", "moderation"]
+
+
+class Timeouts(Struct, frozen=True):
+    """An upstream's own patience, in seconds; None means the setting of that name."""
+
+    connect_s: float | None = None
+    first_byte_s: float | None = None
+    idle_s: float | None = None
+    total_s: float | None = None
+
+
+class Upstream(Struct, frozen=True):
+    """One backend. Its key is named, not held: ``api_key_env`` is the environment variable that has it."""
+
+    name: str
+    base_url: str
+    api_key_env: str = ""
+    timeouts: Timeouts = Timeouts()
+    headers: dict[str, str] = {}
+    capabilities: tuple[str, ...] = ()
+    allow_private: bool = False
+    """The address may lie in a private network."""
+
+
+class Model(Struct, frozen=True):
+    """One model as callers know it. ``context`` and ``max_output`` are tokens; None means unknown."""
+
+    id: str
+    upstream: str
+    upstream_model: str
+    title: str = ""
+    description: str = ""
+    kind: Kind = "chat"
+    tokenizer: str | None = None
+    tokenizer_factor_ppm: int = 1_000_000
+    """How many tokens the model really makes of one token of ``tokenizer``, in millionths."""
+    context: int | None = None
+    max_output: int | None = None
+    fallback: str | None = None
+    """Model that answers when this one's backend fails before its first byte."""
+    on_disconnect: Literal["abort", "drain"] = "abort"
+
+
+class Rates(Struct, frozen=True):
+    """What a model costs, without a version: pico-USD per unit by kind of usage, nano-USD per request."""
+
+    pico: dict[str, int] = {}
+    per_request: int = 0
+
+
+class Declared(Struct, frozen=True):
+    """A catalogue as somebody declares it, before the database has given its prices versions."""
+
+    upstreams: tuple[Upstream, ...] = ()
+    models: tuple[Model, ...] = ()
+    tiers: tuple[Tier, ...] = ()
+    rates: dict[str, Rates] = {}
+    """By model id. A model without an entry has no price, and calls to it are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What is in force: one immutable snapshot."""
+
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    revision: str = ""
+    """Equal on two replicas exactly if they see the same catalogue."""
+
+    def upstream(self, name: str) -> Upstream | None:
+        return self.upstreams.get(name)
+
+    def model(self, model_id: str) -> Model | None:
+        return self.models.get(model_id)
+
+    def tier(self, name: str) -> Tier | None:
+        return self.tiers.get(name)
+
+    def price(self, model_id: str) -> Price | None:
+        """The price in force; None means that calls must be refused, never that they are free."""
+        return self.prices.get(model_id)
+
+    def models_for(self, tier: Tier) -> tuple[Model, ...]:
+        """The models the tier grants, by id."""
+        return tuple(self.models[name] for name in sorted(self.models) if tier.allows_model(name))
+
+    def fallbacks(self, model_id: str) -> tuple[Model, ...]:
+        """The models that may answer in this one's stead, nearest first, each once even if somebody declared a ring."""
+        chain: dict[str, Model] = {}
+        model = self.models.get(model_id)
+        while model and model.fallback and model.fallback not in (model_id, *chain):
+            model = self.models.get(model.fallback)
+            if model:
+                chain[model.id] = model
+        return tuple(chain.values())
+
+
+def complaints(declared: Declared) -> list[Complaint]:
+    """Everything in which the parts do not fit each other; paths as in the file (``models[2].fallback``)."""
+    return [*_repeated(declared), *_model_complaints(declared), *_tier_complaints(declared)]
+
+
+def _repeated(declared: Declared) -> Iterator[Complaint]:
+    yield from _twice("upstreams", "name", [upstream.name for upstream in declared.upstreams])
+    yield from _twice("models", "id", [model.id for model in declared.models])
+    yield from _twice("tiers", "name", [tier.name for tier in declared.tiers])
+
+
+def _twice(table: str, key: str, names: Iterable[str]) -> Iterator[Complaint]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            yield Complaint(f"{table}[{index}].{key}", f"{name} is declared twice")
+        seen.add(name)
+
+
+def _model_complaints(declared: Declared) -> Iterator[Complaint]:
+    upstreams = {upstream.name for upstream in declared.upstreams}
+    fallback = {model.id: model.fallback for model in declared.models}
+    for index, model in enumerate(declared.models):
+        if model.upstream not in upstreams:
+            yield Complaint(f"models[{index}].upstream", f"there is no upstream {model.upstream}")
+        if model.fallback and model.fallback not in fallback:
+            yield Complaint(f"models[{index}].fallback", f"there is no model {model.fallback}")
+        elif _returns(model.id, fallback):
+            yield Complaint(f"models[{index}].fallback", f"the fallbacks of {model.id} lead back to it")
+
+
+def _returns(start: str, fallback: Mapping[str, str | None]) -> bool:
+    seen: set[str] = set()
+    model = fallback.get(start)
+    while model and model not in seen:
+        if model == start:
+            return True
+        seen.add(model)
+        model = fallback.get(model)
+    return False
+
+
+def _tier_complaints(declared: Declared) -> Iterator[Complaint]:
+    names = {tier.name for tier in declared.tiers}
+    for index, tier in enumerate(declared.tiers):
+        if tier.upgrade_to and tier.upgrade_to not in names:
+            yield Complaint(f"tiers[{index}].upgrade_to", f"there is no tier {tier.upgrade_to}")
+        elif tier.upgrade_to == tier.name:
+            yield Complaint(f"tiers[{index}].upgrade_to", f"{tier.name} cannot be its own upgrade")

@@ -1,0 +1,1 @@
+"""The `farebox` command: the one place that assembles the other rooms."""

@@ -1,0 +1,300 @@
+"""The request body as a value: model, streaming or not, how much may come back, which features it uses. Pure.
+
+The body is split once into its top-level fields, whose bytes stay as they came; messages are opened only as far as the
+kinds of their parts, and base64 never. What goes upstream is put together from the same fields, so that the backend
+reads what was read here: a key that stood twice stands once, with the value that was checked.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+Raw = msgspec.Raw
+Fields = dict[str, Raw]
+T = TypeVar("T")
+
+COLONS_MAX = 500_000  # no more top-level keys than this can be in a body: bounds the memory of splitting it
+CHOICES_MAX = 128  # OpenAI's own bound of `n`
+TOKENS_MAX = 100_000_000
+IMAGE_HEAD_BYTES = 88 * 1024  # of an image's URL: enough to find the size in any usual file header
+
+_NULL = Raw(b"null")
+_DETAIL = re.compile(rb'"detail"\s*:\s*"(\w+)"')
+_split = msgspec.json.Decoder(Fields)
+_encode = msgspec.json.Encoder().encode
+
+
+class BadRequest(ValueError):
+    """The body cannot be used. The message is one sentence for the caller; `param` names the field, or is None."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: str | None = None
+    image_url: Raw = Raw(b"")
+    image: Raw = Raw(b"")
+    input_audio: Raw = Raw(b"")
+    audio: Raw = Raw(b"")
+    file: Raw = Raw(b"")
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: Raw = _NULL
+
+
+class _Tool(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The beginning of an image's URL, as it stands in the body, and the detail asked for ("" when not said)."""
+
+    head: bytes
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What stands in the messages beside text. The byte counts are of the base64 as sent."""
+
+    images: tuple[Image, ...] = ()
+    image_bytes: int = 0
+    audio_bytes: int = 0
+    file_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.image_bytes + self.audio_bytes + self.file_bytes
+
+
+_LIST = ord("[")
+_NO_MEDIA = Media()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat completion asked for. `asked_output` is in tokens per choice; `text_bytes` counts messages and tools."""
+
+    body: bytes
+    fields: Fields
+    model: str
+    stream: bool
+    n: int
+    asked_output: int | None
+    include_usage: bool
+    features: frozenset[str]
+    media: Media
+    messages: bytes
+    tools: bytes
+
+    @property
+    def text_bytes(self) -> int:
+        return max(0, len(self.messages) + len(self.tools) - self.media.total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """Embeddings asked for. `input` is the JSON as sent: a text, texts, token ids or lists of them."""
+
+    body: bytes
+    fields: Fields
+    model: str
+    input: bytes
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Read a chat completion request. Raises BadRequest."""
+    fields = _fields(body)
+    messages, tools = _list(fields, "messages", required=True), _list(fields, "tools")
+    media = _media(messages)
+    options = _read(fields, "stream_options", _StreamOptions, "an object")
+    return ChatRequest(
+        body=body,
+        fields=fields,
+        model=_model(fields),
+        stream=_read(fields, "stream", bool, "true or false") or False,
+        n=_whole(fields, "n", CHOICES_MAX) or 1,
+        asked_output=_asked_output(fields),
+        include_usage=bool(options and options.include_usage),
+        features=_features(fields, tools, media),
+        media=media,
+        messages=messages,
+        tools=tools,
+    )
+
+
+def parse_embeddings(body: bytes) -> EmbeddingsRequest:
+    """Read an embeddings request. Raises BadRequest."""
+    fields = _fields(body)
+    given = bytes(fields.get("input", _NULL))
+    if given[:1] not in (b'"', b"["):
+        raise BadRequest("input must be a text or a list.", "input")
+    return EmbeddingsRequest(body=body, fields=fields, model=_model(fields), input=given)
+
+
+def rewrite(
+    request: ChatRequest | EmbeddingsRequest,
+    *,
+    model: str,
+    max_output: int | None = None,
+    output_field: str = "max_tokens",
+) -> bytes:
+    """Return the body that goes upstream; the caller's own bytes where they already say just that.
+
+    The model becomes `model`; a stream is asked for its usage; `max_output`, if given, replaces every output bound the
+    caller sent, or is added as `output_field`. Every other value keeps its bytes, every key its place.
+    """
+    fields = request.fields.copy()
+    if model != request.model:
+        fields["model"] = Raw(_encode(model))
+    if isinstance(request, ChatRequest):
+        if request.stream and not request.include_usage:
+            fields["stream_options"] = _usage_asked(fields.get("stream_options"))
+        if max_output is not None:
+            _bound_output(fields, max_output, output_field)
+    body = _encode(fields)
+    return request.body if body == request.body else body
+
+
+def _fields(body: bytes) -> Fields:
+    if body.count(b":") > COLONS_MAX:
+        raise BadRequest("The request body has too many fields.")
+    try:
+        return _split.decode(body)
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise BadRequest("The request body must be a JSON object.") from None
+    except ValueError:  # malformed JSON and bytes that are not UTF-8
+        raise BadRequest("The request body is not valid JSON.") from None
+
+
+def _model(fields: Fields) -> str:
+    model = _read(fields, "model", str, "a text")
+    if not model:
+        raise BadRequest("The field model is missing: name the model to use.", "model")
+    return model
+
+
+def _read(fields: Fields, name: str, kind: type[T], described: str) -> T | None:
+    """The field's value, None when it is absent or null. Raises BadRequest when it is something else."""
+    raw = fields.get(name)
+    if raw is None or raw == _NULL:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (ValueError, RecursionError):
+        raise BadRequest(f"The field {name} must be {described}.", name) from None
+
+
+def _whole(fields: Fields, name: str, most: int) -> int | None:
+    number = _read(fields, name, int, "a whole number")
+    if number is not None and not 1 <= number <= most:
+        raise BadRequest(f"The field {name} must be a whole number from 1 to {most}.", name)
+    return number
+
+
+def _asked_output(fields: Fields) -> int | None:
+    """The larger where both names are used: a backend may follow either, and the hold must cover what it does."""
+    asked = [_whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
+    return max((number for number in asked if number is not None), default=None)
+
+
+def _list(fields: Fields, name: str, *, required: bool = False) -> bytes:
+    raw = bytes(fields.get(name, _NULL))
+    if raw[:1] == b"[":
+        return raw
+    if raw == b"null" and not required:
+        return b""
+    raise BadRequest(f"The field {name} must be a list.", name)
+
+
+def _features(fields: Fields, tools: bytes, media: Media) -> frozenset[str]:
+    used = set()
+    if len(tools) > len(b"[]") or "functions" in fields:
+        used.add("tools")
+    if media.images:
+        used.add("images")
+    if media.audio_bytes or _set(fields, "audio") or "audio" in (_read(fields, "modalities", list, "a list") or ()):
+        used.add("audio")
+    if _set(fields, "web_search_options") or _has_search_tool(tools):
+        used.add("web_search")
+    return frozenset(used)
+
+
+def _set(fields: Fields, name: str) -> bool:
+    return fields.get(name, _NULL) != _NULL
+
+
+def _has_search_tool(tools: bytes) -> bool:
+    if b"web_search" not in tools and b"\\u" not in tools:
+        return False
+    return any((tool.type or "").startswith("web_search") for tool in _items(tools, _Tool, "tools"))
+
+
+def _media(messages: bytes) -> Media:
+    """Find what is not text: the parts of list contents, by kind and size. Text is passed over unread."""
+    parts: list[_Part] = []
+    for message in _items(messages, _Message, "messages"):
+        if memoryview(message.content)[0] == _LIST:
+            parts += _items(message.content, _Part, "messages")
+    return _sum_media(parts) if parts else _NO_MEDIA
+
+
+def _sum_media(parts: list[_Part]) -> Media:
+    pictures = [raw for part in parts for raw in (part.image_url, part.image) if _given(raw)]
+    unnamed = sum(part.type == "input_image" and not _given(part.image_url) for part in parts)
+    return Media(
+        images=(*map(_image, pictures), *(Image(b"", "") for _ in range(unnamed))),
+        image_bytes=_bytes(pictures),
+        audio_bytes=_bytes([raw for part in parts for raw in (part.input_audio, part.audio) if _given(raw)]),
+        file_bytes=_bytes([part.file for part in parts if _given(part.file)]),
+    )
+
+
+def _given(raw: Raw) -> bool:
+    return len(memoryview(raw)) > 0 and raw != _NULL
+
+
+def _bytes(raws: list[Raw]) -> int:
+    return sum(len(memoryview(raw)) for raw in raws)
+
+
+def _image(raw: Raw) -> Image:
+    view = memoryview(raw)
+    # `detail` stands before or after the URL; the middle is base64 and is not looked at.
+    found = _DETAIL.search(bytes(view[:256])) or _DETAIL.search(bytes(view[-256:]))
+    return Image(bytes(view[:IMAGE_HEAD_BYTES]), found[1].decode() if found else "")
+
+
+def _items(raw: bytes | Raw, kind: type[T], name: str) -> list[T]:
+    try:
+        return msgspec.json.decode(raw, type=list[kind])  # type: ignore[valid-type]
+    except (ValueError, RecursionError):
+        raise BadRequest(f"The field {name} must be a list of objects.", name) from None
+
+
+def _usage_asked(options: Raw | None) -> Raw:
+    given: dict[str, Any] = {}
+    if options is not None and options != _NULL:
+        given = dict(_split.decode(options))
+    return Raw(_encode({**given, "include_usage": True}))
+
+
+def _bound_output(fields: Fields, max_output: int, output_field: str) -> None:
+    names = [name for name in ("max_completion_tokens", "max_tokens") if _set(fields, name)]
+    for name in names or [output_field]:
+        fields[name] = Raw(_encode(max_output))

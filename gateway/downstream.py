@@ -1,0 +1,85 @@
+"""The caller's side of a call: read the body within its bounds, send, notice that the caller has left.
+
+Speaks ASGI (3.0) and nothing of money or backends. What is written to a caller who left vanishes without an error with
+some servers and with one at others; both are the same to us, and leaving is learnt from ``receive`` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway.errors import Refusal, render_reply
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+class CallerLeft(Exception):
+    """The caller closed the connection before its request was whole."""
+
+
+async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:
+    """The whole request body. Raises Refusal (request_too_large, request_timeout) or CallerLeft."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
+            raise _too_large(bytes_max)
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Refusal.of("invalid_request", "Send the request body without compression.", param="content-encoding")
+    message = await _receive(receive, timeout_s)
+    if not message.get("more_body"):
+        body = message.get("body", b"")
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+        return bytes(body)
+    return await _read_on(message, receive, bytes_max, timeout_s)
+
+
+async def _read_on(message: Message, receive: Receive, bytes_max: int, timeout_s: float) -> bytes:
+    pieces, size = [message.get("body", b"")], len(message.get("body", b""))
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while message.get("more_body"):
+        message = await _receive(receive, deadline - asyncio.get_running_loop().time())
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+    return b"".join(pieces)
+
+
+async def _receive(receive: Receive, timeout_s: float) -> Message:
+    try:
+        async with asyncio.timeout(timeout_s):
+            message = await receive()
+    except TimeoutError:
+        raise Refusal.of("request_timeout", "The request body did not arrive in time.") from None
+    if message["type"] == "http.disconnect":
+        raise CallerLeft
+    return message
+
+
+async def until_gone(receive: Receive) -> None:
+    """Return when the caller has left, or when its reply is complete: ASGI tells both the same way."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_reply(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """One whole reply."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_refusal(send: Send, refusal: Refusal, request_id: str) -> None:
+    """A refusal before the first byte."""
+    await send_reply(send, *render_reply(refusal, request_id))
+
+
+def _too_large(bytes_max: int) -> Refusal:
+    return Refusal.of(
+        "request_too_large", f"The request body is larger than {bytes_max} bytes.", limit="body_bytes_max"
+    )

@@ -1,0 +1,103 @@
+"""Sends a call to the backend of one candidate: which address, which credential, which body, how much patience.
+
+Knows the catalogue and the settings; the connection itself is ``upstream.py``'s.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from config.catalog import Catalog, Upstream
+from config.settings import Limits, Timeouts, environment_secret
+from gateway.admission import Candidate, Surface
+from gateway.call import Request, rewrite
+from gateway.downstream import Headers
+from gateway.headers import to_upstream
+from gateway.upstream import Reply, Target, UpstreamFailure, Upstreams
+
+_REASONING = re.compile(r"(?:o\d|gpt-[5-9])")  # OpenAI refuses max_tokens for these: "use max_completion_tokens"
+
+
+class Patience(NamedTuple):
+    """Seconds one backend may take."""
+
+    connect: float
+    first_byte: float
+    idle: float
+    total: float
+
+
+class Forwarder:
+    """One for each process. Targets are made once for each catalogue."""
+
+    def __init__(self, upstreams: Upstreams, catalog: Callable[[], Catalog], timeouts: Timeouts, limits: Limits) -> None:
+        self._upstreams = upstreams
+        self._catalog = catalog
+        self._defaults = timeouts
+        self.limits = limits
+        self._for: Catalog | None = None
+        self._targets: dict[str, Target] = {}
+
+    async def open(
+        self,
+        surface: Surface,
+        request: Request,
+        candidate: Candidate,
+        *,
+        request_id: str,
+        headers: Headers,
+        output_cap: int | None,
+        sent: Callable[[float], None],
+    ) -> Reply:
+        """The head of the candidate's reply. ``sent`` is told when the request leaves. Raises UpstreamFailure."""
+        upstream = self._catalog().upstream(candidate.model.upstream)
+        if upstream is None:
+            raise UpstreamFailure("connect", f"no upstream {candidate.model.upstream}")
+        name = candidate.model.upstream_model
+        field = "max_completion_tokens" if _REASONING.match(name) else "max_tokens"
+        body = rewrite(request, model=name, max_output=output_cap, output_field=field)
+        target = self._target(upstream)
+        outgoing = to_upstream(headers, target, request_id)
+        sent(time.monotonic())
+        return await self._upstreams.open(
+            target,
+            path=surface.path,
+            body=body,
+            headers=outgoing,
+            connect_timeout_s=self.patience(candidate).connect,
+        )
+
+    def patience(self, candidate: Candidate) -> Patience:
+        """The upstream's own timeouts over the settings'."""
+        upstream, default = self._catalog().upstream(candidate.model.upstream), self._defaults
+        if upstream is None:
+            return Patience(default.connect_s, default.first_byte_s, default.idle_s, default.total_s)
+        own = upstream.timeouts
+        return Patience(
+            own.connect_s or default.connect_s,
+            own.first_byte_s or default.first_byte_s,
+            own.idle_s or default.idle_s,
+            own.total_s or default.total_s,
+        )
+
+    def _target(self, upstream: Upstream) -> Target:
+        catalog = self._catalog()
+        if catalog is not self._for:
+            self._for, self._targets = catalog, {}
+        target = self._targets.get(upstream.name)
+        if target is None:
+            target = self._targets[upstream.name] = target_of(upstream)
+        return target
+
+
+def target_of(upstream: Upstream) -> Target:
+    """The address and credential of an upstream. Raises UpstreamFailure when they are not usable."""
+    secret = environment_secret(upstream.api_key_env) if upstream.api_key_env else None
+    try:
+        key = secret.get_secret_value() if secret else ""
+        return Target.of(upstream.name, upstream.base_url, key, upstream.headers)
+    except ValueError as wrong:
+        raise UpstreamFailure("connect", str(wrong)) from None

@@ -1,0 +1,77 @@
+"""Which headers cross the gateway, in either direction.
+
+Pure. Towards the backend an allow-list: what is not named here stays outside, so a caller's credential, cookie, address
+or claimed identity cannot leak by being new. Towards the caller a list of what must not cross: connection headers, the
+backend's own account, and every name Farebox answers for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.target import Target
+
+Pair = tuple[bytes, bytes]
+
+_TO_UPSTREAM = frozenset((b"content-type", b"accept", b"openai-beta", b"anthropic-version", b"anthropic-beta"))
+_SINGLE = frozenset((b"content-type", b"anthropic-version"))  # two of these let two readers see two different requests
+
+# RFC 9110 §7.6.1, with the two that proxies made up and the length, which is no longer ours to promise.
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+    b"upgrade content-length content-encoding".split()
+)
+_NOT_DOWNSTREAM = _HOP_BY_HOP | frozenset(
+    # The caller's browser would apply these to Farebox's own origin.
+    b"set-cookie set-cookie2 alt-svc strict-transport-security clear-site-data nel report-to refresh location "
+    # Whose account it is, and who asks for which credential.
+    b"www-authenticate openai-organization openai-project "
+    # Said by us.
+    b"date server x-request-id".split()
+)
+_NOT_DOWNSTREAM_PREFIXES = (b"x-ratelimit-", b"access-control-", b"x-farebox-")
+_UNSAFE = re.compile(rb"[\r\n\0]")  # the bytes with which one header value becomes two headers
+
+
+def to_upstream(request_headers: Iterable[Pair], target: Target, request_id: str) -> list[Pair]:
+    """The headers of the request that leaves: allowed ones of the caller's (lower-case names), then ours.
+
+    The target's own headers replace the caller's of the same name. A value that could break out of its line is dropped.
+    """
+    own = _own(target, request_id)
+    taken = {name for name, _ in own}
+    out: list[Pair] = []
+    for name, value in request_headers:
+        if name in _TO_UPSTREAM and name not in taken and not _UNSAFE.search(value):
+            out.append((name, value))
+            if name in _SINGLE:
+                taken.add(name)
+    return out + own
+
+
+def _own(target: Target, request_id: str) -> list[Pair]:
+    own = [(b"accept-encoding", b"identity"), (b"x-request-id", request_id.encode("ascii"))]
+    if target.api_key:
+        own.append((b"authorization", b"Bearer " + target.api_key.encode("ascii")))
+    own.extend(target.headers)
+    return own
+
+
+def to_downstream(reply_headers: Iterable[Pair], extra: Iterable[Pair]) -> list[Pair]:
+    """The headers of the reply to the caller: the backend's that may cross, lower-case, then ``extra``, which wins."""
+    extra = list(extra)
+    reply = [(name.lower(), value) for name, value in reply_headers]
+    barred = _NOT_DOWNSTREAM.union(_named_in_connection(reply), (name for name, _ in extra))
+    crossing = [pair for pair in reply if pair[0] not in barred and _may_cross(pair)]
+    return crossing + extra
+
+
+def _may_cross(pair: Pair) -> bool:
+    return not pair[0].startswith(_NOT_DOWNSTREAM_PREFIXES) and not _UNSAFE.search(pair[1])
+
+
+def _named_in_connection(reply: list[Pair]) -> list[bytes]:
+    return [option.strip().lower() for name, value in reply if name == b"connection" for option in value.split(b",")]

@@ -1,0 +1,232 @@
+"""Who is calling? Headers in, Principal out, and nothing else: it never reads the body and never looks at money.
+
+A caller proves itself by a Farebox key or by a token of a configured issuer. Only behind a key with the scope
+``forward_users`` do the X-OpenWebUI headers mean anything; from anyone else they are not even looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from accounts.directory import Directory
+from accounts.keys import Key, looks_like_key
+from accounts.lookups import TooManyLookups
+from accounts.store_sql import AccountsUnavailable
+from accounts.users import SUBJECT_MAX, TEXT_MAX, Sighting, User
+from gateway.errors import Refusal
+from gateway.issuers import Issuers, KeysUnavailable, TokenError, refusal_of, verify_openwebui
+from policies.principal import Principal
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_USER_JWT = b"x-openwebui-user-jwt"
+_USER_ID = b"x-openwebui-user-id"
+_USER_EMAIL = b"x-openwebui-user-email"
+_USER_NAME = b"x-openwebui-user-name"
+_USER_ROLE = b"x-openwebui-user-role"
+_CHAT_ID = b"x-openwebui-chat-id"
+_MESSAGE_ID = b"x-openwebui-message-id"
+_TASK = b"x-openwebui-task"
+_NAMED = (_USER_JWT, _USER_ID, _USER_EMAIL, _USER_NAME, _USER_ROLE)
+_LABELS = (_CHAT_ID, _MESSAGE_ID, _TASK)
+_LABEL_MAX = 200
+_RETRY_S = 2
+
+_SIGNED_ONLY = (
+    "This gateway accepts only signed users: set FORWARD_USER_INFO_HEADER_JWT_SECRET in Open WebUI to the value of "
+    "FAREBOX_OPENWEBUI__JWT_SECRET here."
+)
+_NOT_CONFIGURED = "This gateway cannot check signed users: set FAREBOX_OPENWEBUI__JWT_SECRET to Open WebUI's secret."
+_NOT_PLAIN = (
+    "This key does not accept unsigned user headers: set FAREBOX_OPENWEBUI__JWT_SECRET here and "
+    "FORWARD_USER_INFO_HEADER_JWT_SECRET in Open WebUI, or make a key that allows plain headers."
+)
+_NO_USER = (
+    "This key speaks for its users, and this call names none: set ENABLE_FORWARD_USER_INFO_HEADERS=true in Open WebUI."
+)
+
+
+class ServiceKey(NamedTuple):
+    """A service that forwards users and named none in this call: it may read the list of models, nothing more."""
+
+    key_id: UUID
+    name: str
+    scopes: tuple[str, ...]
+
+    def no_user(self) -> Refusal:
+        """What it is told where a user is needed."""
+        return Refusal.of("identity_missing", _NO_USER)
+
+
+class Identity:
+    """Answers for one process, from memory where it can."""
+
+    def __init__(self, directory: Directory, issuers: Issuers, openwebui_secret: SecretStr | None = None) -> None:
+        self._directory = directory
+        self._issuers = issuers
+        self._openwebui_secret = openwebui_secret
+
+    async def identify(self, headers: Headers) -> Principal | ServiceKey:
+        """Who calls. ``headers`` as ASGI has them, names in lower case.
+
+        Raises Refusal: invalid_api_key, key_expired, key_revoked, identity_missing, account_suspended, or
+        ledger_unavailable where it is not known from memory and the database does not answer.
+        """
+        given = list(headers)
+        try:
+            return await self._identify(_credential(given), given)
+        except (AccountsUnavailable, TooManyLookups) as error:
+            raise _cannot_tell() from error
+        except (TokenError, KeysUnavailable) as error:
+            raise refusal_of(error) from error
+
+    async def identify_lister(self, headers: Headers) -> Principal | ServiceKey:
+        """Who asks for the list of models: a forwarding service is answered as itself, whatever user it names.
+
+        Open WebUI keeps one list for all its users, and without a list no chat of anybody works.
+        """
+        credentials = [(name, value) for name, value in headers if name not in _NAMED]
+        return await self.identify(credentials)
+
+    async def _identify(self, credential: str, headers: Headers) -> Principal | ServiceKey:
+        if not looks_like_key(credential) and credential.count(".") == 2:
+            user = await self._directory.sighted(await self._issuers.verify(credential))
+            return _principal(_active(user))
+        key = _usable(await self._directory.key(credential))
+        if key.forwards_users:
+            return await self._forwarded(key, headers)
+        user_ = None if key.user_id is None else await self._directory.user(key.user_id)
+        if user_ is None:
+            raise Refusal.of("invalid_api_key", "The account of this key does not exist any more.")
+        return _principal(_active(user_), key)
+
+    async def _forwarded(self, key: Key, headers: Headers) -> Principal | ServiceKey:
+        named, labels = _forwarding(headers)
+        sighting = self._named(key, named)
+        if sighting is None:
+            return ServiceKey(key.id, key.name, key.scopes)
+        user = _active(await self._directory.sighted(sighting))
+        return _principal(
+            user,
+            key,
+            forwarded=True,
+            chat_id=labels.get(_CHAT_ID, ""),
+            message_id=labels.get(_MESSAGE_ID, ""),
+            task=labels.get(_TASK, ""),
+        )
+
+    def _named(self, key: Key, named: Mapping[bytes, str]) -> Sighting | None:
+        """The user a forwarding service names; None where it names none."""
+        if not named:
+            return None
+        if self._openwebui_secret is not None:
+            return self._signed(key, named, self._openwebui_secret)
+        if _USER_JWT in named:
+            raise Refusal.of("identity_missing", _NOT_CONFIGURED)
+        if not key.plain_headers:
+            raise Refusal.of("identity_missing", _NOT_PLAIN)
+        return _plain(key, named)
+
+    def _signed(self, key: Key, named: Mapping[bytes, str], secret: SecretStr) -> Sighting:
+        # With the secret set, unsigned headers are refused: Open WebUI falls back to them silently when signing fails.
+        if _USER_JWT not in named:
+            raise Refusal.of("identity_missing", _SIGNED_ONLY)
+        return verify_openwebui(named[_USER_JWT], secret, key.realm)
+
+
+def _credential(headers: Headers) -> str:
+    """The one credential of the call. Raises Refusal where there is none, or where two contradict each other."""
+    found = set()
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                found.add(token.strip())
+        elif name == b"x-api-key":
+            found.add(value.strip())
+    found.discard(b"")
+    if len(found) != 1:
+        problem = "This call carries two different keys." if found else "This call carries no key."
+        raise Refusal.of("invalid_api_key", f"{problem} Send one as Authorization: Bearer or as x-api-key.")
+    return found.pop().decode("latin-1")
+
+
+def _usable(key: Key | None) -> Key:
+    if key is None:
+        raise Refusal.of("invalid_api_key", "This key is not known here.")
+    if key.revoked_at is not None:
+        raise Refusal.of("key_revoked", "This key has been revoked. Ask for a new one.")
+    if key.expires_at is not None and key.expires_at.timestamp() <= time.time():
+        raise Refusal.of("key_expired", "This key has expired. Ask for a new one.")
+    return key
+
+
+def _active(user: User) -> User:
+    if user.status == "active":
+        return user
+    what = "has been closed" if user.status == "deleted" else "is suspended"
+    raise Refusal.of("account_suspended", f"This account {what}. Ask the operator of this service.")
+
+
+def _principal(user: User, key: Key | None = None, **forwarding: bool | str) -> Principal:
+    return Principal(
+        user.id,
+        user.wallet_id,
+        user.realm,
+        user.subject,
+        user.email,
+        user.name,
+        user.role,
+        user.tier,
+        user.status,
+        user.language,
+        None if key is None else key.id,
+        "" if key is None else key.name,
+        **forwarding,  # type: ignore[arg-type]
+    )
+
+
+def _forwarding(headers: Headers) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """What a forwarding service says: who its user is, and the labels of the call.
+
+    Raises Refusal for an identity header that comes twice: whoever put the second one there wants to be somebody else.
+    A label that is repeated, too long or not printable counts as not given.
+    """
+    named: dict[bytes, str] = {}
+    labels: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _NAMED:
+            if name in named:
+                raise Refusal.of("identity_missing", f"The header {name.decode()} comes twice.")
+            named[name] = value.decode("utf-8", "replace").strip()
+        elif name in _LABELS:
+            labels[name] = "" if name in labels else _label(value)
+    return named, labels
+
+
+def _label(value: bytes) -> str:
+    text = value.decode("utf-8", "replace").strip()
+    return text if len(text) <= _LABEL_MAX and text.isprintable() else ""
+
+
+def _plain(key: Key, named: Mapping[bytes, str]) -> Sighting:
+    """The user of unsigned headers. The role is not read: what someone may do here is decided here."""
+    subject = named.get(_USER_ID, "")
+    if not (0 < len(subject) <= SUBJECT_MAX and subject.isprintable()):
+        raise Refusal.of("identity_missing", "The header x-openwebui-user-id names no user.")
+    return Sighting(key.realm, subject, _shown(named.get(_USER_EMAIL, "")), _shown(unquote(named.get(_USER_NAME, ""))))
+
+
+def _shown(text: str) -> str:
+    return text.strip()[:TEXT_MAX] if text.isprintable() else ""
+
+
+def _cannot_tell() -> Refusal:
+    message = f"Keys cannot be checked at the moment. Try again in {_RETRY_S} s."
+    return Refusal.of("ledger_unavailable", message, retry_after_s=_RETRY_S)

@@ -1,0 +1,235 @@
+"""The tap on the pipe: chunks in, what the call consumed out. Pure; a tap, not a valve.
+
+Keeps what the backend reported and, beside it, the text it sent, so that an answer without usage can be counted. Knows
+neither prices nor limits, and no tokenizer: counting is handed in, so that a caller decides where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway import dialect
+from gateway.chunk import Chunk, Delta, Function, decode
+from ledger.usage import Usage, UsageSource
+
+TEXT_CHARS_MAX = 256 * 1024  # kept for counting; above it the oldest slice is counted and let go
+SLICE_CHARS = 64 * 1024
+BYTES_PER_TOKEN = 3  # the running estimate: real tokenizers give 3.5 to 5 bytes for prose, and less only for odd text
+FRESH_PIECES_MAX = 256  # pieces kept apart before they are folded into one text; a piece of a page folds at once
+FRESH_CHARS_MAX = 4096
+_PARTS_DEPTH_MAX = 8
+
+Count = Callable[[str], int]
+
+
+class Reading(NamedTuple):
+    """What a call consumed, how well that is known, and what was odd about the report (short stable words)."""
+
+    usage: Usage
+    source: UsageSource
+    problems: tuple[str, ...] = ()
+
+
+class StreamMeter:
+    """Reads the chunks of one call as they pass, or the one body of a reply that was not streamed."""
+
+    __slots__ = (
+        "_base",
+        "_bytes",
+        "_chars",
+        "_counted",
+        "_counts",
+        "_covered",
+        "_deltas",
+        "_fresh",
+        "_problems",
+        "_text",
+        "count",
+        "finished",
+        "service_tier",
+    )
+
+    def __init__(self, count: Count) -> None:
+        """`count` gives the tokens of a text; it is called here only for answers longer than TEXT_CHARS_MAX."""
+        self.count = count
+        self.finished = False  # a choice said why it ended
+        self.service_tier: str | None = None
+        self._counts: dialect.Counts = {}
+        self._problems: tuple[str, ...] = ()
+        self._covered = False  # the last report came with or after the last text
+        self._fresh: list[str] = []  # pieces not yet folded into the text: a token costs one append, not five sums
+        self._text = StringIO()
+        self._chars = 0
+        self._counted = 0  # tokens of text that is no longer kept
+        self._base = 0  # output tokens known exactly, up to which `_bytes` and `_deltas` were set back
+        self._bytes = 0
+        self._deltas = 0
+
+    def take(self, chunk: Chunk) -> None:
+        """Read one chunk. Text comes before usage: a report speaks for the chunk it stands in."""
+        if chunk.choices:
+            for choice in chunk.choices:
+                delta = choice.delta or choice.message
+                if delta is not None:
+                    self._delta(delta)
+                if choice.text:
+                    self._add(choice.text)
+                if choice.finish_reason:
+                    self.finished = True
+                if choice.usage is not None:
+                    self._report(choice.usage)
+        if chunk.usage is not None:
+            self._report(chunk.usage)
+        if chunk.x_groq is not None and chunk.x_groq.usage is not None:
+            self._report(chunk.x_groq.usage)
+        if chunk.service_tier is not None:
+            self.service_tier = chunk.service_tier
+
+    @property
+    def reported(self) -> Usage | None:
+        """What the backend has reported so far, or None."""
+        return dialect.disjoint(self._counts).usage if self._counts else None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was odd in the reports so far."""
+        return dialect.disjoint(self._counts, self._problems).problems if self._counts else self._problems
+
+    @property
+    def sure(self) -> bool:
+        """Whether the reports alone say what was consumed, so that nothing need be counted."""
+        report = dialect.disjoint(self._counts) if self._counts else None
+        return report is not None and report.input_known and self._output_sure(report)
+
+    def text(self) -> str:
+        """The answer's text that is kept and not yet counted, at most TEXT_CHARS_MAX characters."""
+        self._fold()
+        return self._text.getvalue()
+
+    def estimate(self) -> int:
+        """Upper estimate of the output tokens so far, without counting any: cheap enough for every beat."""
+        self._fold()
+        return self._base + max(-(-self._bytes // BYTES_PER_TOKEN), self._deltas)
+
+    def anchor(self, text_tokens: int) -> None:
+        """Take an exact count of `text()`, made since the last chunk, as the ground of further estimates."""
+        self._fold()
+        self._base = max(self._base, self._counted + text_tokens)
+        self._bytes = self._deltas = 0
+
+    def reading(self, input_tokens: int, text_tokens: int) -> Reading:
+        """Close the call: what was reported, and for what was not, what was counted.
+
+        `input_tokens` is our count of the request and `text_tokens` our count of `text()`; neither is used when `sure`.
+        A report that is older than the last text cannot make the output smaller than what was counted.
+        """
+        counted = Usage(input=input_tokens, output=self._counted + text_tokens)
+        if not self._counts:
+            return Reading(counted, UsageSource.COUNTED, self._problems)
+        report = dialect.disjoint(self._counts, self._problems)
+        if report.input_known and self._output_sure(report):
+            return Reading(report.usage, UsageSource.REPORTED, report.problems)
+        return Reading(_filled(report, counted), UsageSource.COUNTED, report.problems)
+
+    def _output_sure(self, report: dialect.Report) -> bool:
+        self._fold()
+        return self._covered and (report.output_known or not self._chars)
+
+    def _delta(self, delta: Delta) -> None:
+        content = delta.content
+        if content:
+            self._add(content if type(content) is str else "".join(_strings(content)))
+        if delta.reasoning_content:
+            self._add(delta.reasoning_content)
+        elif delta.reasoning:  # some backends send the same words under both names
+            self._add(delta.reasoning)
+        if delta.refusal:
+            self._add(delta.refusal)
+        if delta.tool_calls is not None:
+            for call in delta.tool_calls:
+                self._function(call.function)
+        if delta.function_call is not None:
+            self._function(delta.function_call)
+
+    def _function(self, function: Function | None) -> None:
+        if function is None:
+            return
+        if function.name:
+            self._add(function.name)
+        if function.arguments:
+            arguments = function.arguments
+            self._add(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
+
+    def _add(self, text: str) -> None:
+        self._fresh.append(text)
+        if len(self._fresh) >= FRESH_PIECES_MAX or len(text) > FRESH_CHARS_MAX:
+            self._fold()
+
+    def _fold(self) -> None:
+        if not self._fresh:
+            return
+        text = "".join(self._fresh)
+        self._deltas += len(self._fresh)
+        self._fresh.clear()
+        self._covered = self._covered and not text
+        self._bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        self._chars += len(text)
+        self._text.write(text)
+        if self._chars > TEXT_CHARS_MAX:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        text = self._text.getvalue()
+        while len(text) > TEXT_CHARS_MAX - SLICE_CHARS:
+            self._counted += self.count(text[:SLICE_CHARS])
+            text = text[SLICE_CHARS:]
+        self._text = StringIO()
+        self._text.write(text)
+        self._chars = len(text)
+
+    def _report(self, raw: dict[str, Any]) -> None:
+        counts, problems = dialect.read(raw)
+        self._problems = tuple(dict.fromkeys(self._problems + problems))
+        if not counts:
+            return
+        self._fold()
+        self._counts = dialect.merge(self._counts, counts) if self._counts else counts
+        self._covered = True
+        self._base = max(self._base, dialect.disjoint(self._counts).usage.output_tokens)
+        self._bytes = self._deltas = 0
+
+
+def meter_reply(body: bytes, count: Count) -> StreamMeter:
+    """Meter one whole JSON reply (chat, completions, embeddings); what is no JSON object has neither usage nor text."""
+    meter = StreamMeter(count)
+    try:
+        chunk = decode(body)
+    except RecursionError:
+        chunk = None
+    if chunk is not None:
+        meter.take(chunk)
+    return meter
+
+
+def _filled(report: dialect.Report, counted: Usage) -> Usage:
+    """The report, with what it left out taken from our count; the output is never below either."""
+    usage = report.usage
+    if not report.input_known:
+        usage = msgspec.structs.replace(usage, input=counted.input)
+    missing = max(0, counted.output - usage.output_tokens)
+    return msgspec.structs.replace(usage, output=usage.output + missing)
+
+
+def _strings(value: Any, depth: int = 0) -> list[str]:
+    """The texts in a list of content parts, at any of the names backends use, down to a fixed depth."""
+    if isinstance(value, str):
+        return [value]
+    if depth == _PARTS_DEPTH_MAX:
+        return []
+    if isinstance(value, dict):
+        value = [value[name] for name in ("text", "thinking", "content") if name in value]
+    return [text for each in value for text in _strings(each, depth + 1)] if isinstance(value, list) else []

@@ -1,0 +1,125 @@
+"""One metered route as an ASGI endpoint: receive, identify, and hand the call to its pump.
+
+The rest of the story is ``pump.py``'s. This task only waits: for the call to end, or for the caller to leave.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from config.catalog import Catalog
+from config.settings import Limits
+from gateway.admission import Surface
+from gateway.call import BadRequest, Request, parse_chat, parse_embeddings
+from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_refusal, until_gone
+from gateway.errors import Refusal
+from gateway.identity import Identity, ServiceKey
+from gateway.metrics import Metrics
+from gateway.pump import Clock, House, Pump, Story
+from ledger.ids import uuid7
+from policies.principal import Principal
+
+_IDEMPOTENCY_MAX = 255
+_UNKNOWN = "unknown"
+
+SURFACES = (
+    Surface("chat.completions", "/chat/completions", "chat", parse_chat),
+    Surface("embeddings", "/embeddings", "embedding", parse_embeddings),
+)
+
+
+class Gate:
+    """Whether new calls may begin: not while draining, and not more at once than this process is set to run."""
+
+    def __init__(self, streams_max: int, running: Callable[[], int]) -> None:
+        self._streams_max = streams_max
+        self._running = running
+        self.draining = False
+
+    def check(self) -> None:
+        """Raises Refusal (draining)."""
+        if self.draining:
+            message = "The service is being restarted. Please try again in a few seconds."
+            raise Refusal.of("draining", message, retry_after_s=5)
+        if self._running() >= self._streams_max:
+            message = "The service has as many calls running as it can take. Please try again in a few seconds."
+            raise Refusal.of("draining", message, limit="streams_max", retry_after_s=2)
+
+
+class Proxy:
+    """The endpoint of one surface."""
+
+    def __init__(
+        self,
+        surface: Surface,
+        house: House,
+        identity: Identity,
+        gate: Gate,
+        catalog: Callable[[], Catalog],
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self._surface = surface
+        self._house = house
+        self._identity = identity
+        self._gate = gate
+        self._catalog = catalog
+        self._limits = limits
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id, begun = uuid7(), time.monotonic()
+        try:
+            principal, request = await self._received(scope, receive)
+        except CallerLeft:
+            return
+        except Refusal as refusal:
+            self._metrics.refusal(refusal.code, _UNKNOWN).inc()
+            self._metrics.request(self._surface.route, _UNKNOWN, _UNKNOWN, str(refusal.status), refusal.code).inc()
+            return await send_refusal(send, refusal, str(request_id))
+        pump = Pump(self._story(scope, request_id, begun, principal, request), send, self._house)
+        pump.start()
+        try:
+            await until_gone(receive)
+        finally:
+            # Also when this very task is cancelled: the pump is the server's, and hears of it.
+            if not pump.done:
+                pump.caller_left(drained_max=self._limits.drained_streams_max)
+        await pump.wait()
+
+    async def _received(self, scope: Scope, receive: Receive) -> tuple[Principal, Request]:
+        self._gate.check()
+        principal = await self._identity.identify(scope["headers"])
+        if isinstance(principal, ServiceKey):
+            raise principal.no_user()
+        limits = self._limits
+        body = await read_body(
+            scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s
+        )
+        try:
+            return principal, self._surface.parse(body)
+        except BadRequest as bad:
+            raise Refusal.of("invalid_request", bad.message, param=bad.param) from None
+
+    def _story(self, scope: Scope, request_id: UUID, begun: float, principal: Principal, request: Request) -> Story:
+        catalog = self._catalog()
+        return Story(
+            request_id=request_id,
+            surface=self._surface,
+            principal=principal,
+            request=request,
+            headers=scope["headers"],
+            idempotency=_idempotency(scope["headers"]),
+            clock=Clock(begun),
+            tier=principal.tier if catalog.tier(principal.tier) else _UNKNOWN,
+            known_model=request.model if catalog.model(request.model) else _UNKNOWN,
+        )
+
+
+def _idempotency(headers: Headers) -> str:
+    for name, value in headers:
+        if name == b"idempotency-key":
+            return value[:_IDEMPOTENCY_MAX].decode("latin-1")
+    return ""

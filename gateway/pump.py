@@ -1,0 +1,515 @@
+"""The story of one call after its body was read: admit, forward, meter, settle. Runs as a task the server owns.
+
+The request's own task may die at any time (the caller leaves, the server cancels it); this one always reaches its last
+lines: the hold is resolved once, the slot given back, one log line written. Whoever wants a call to end says why with
+``stop``. A meter is a tap on the pipe, not a valve: bytes go on unchanged and at once, and only the end of the money holds
+them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from config.catalog import Model
+from gateway import sentences
+from gateway.admission import Admission, Admitter, Candidate, Surface
+from gateway.bill import Bill
+from gateway.books import Books
+from gateway.call import Request
+from gateway.counting import Counting
+from gateway.downstream import Headers, Send, send_refusal, send_reply
+from gateway.errors import Refusal, render_event
+from gateway.filter import StreamFilter
+from gateway.forward import Forwarder, Patience
+from gateway.headers import to_downstream
+from gateway.meter import Reading, StreamMeter, meter_reply
+from gateway.phase import Phase, Stop
+from gateway.pulse import Pulse
+from gateway.sse import EventTooLarge
+from gateway.upstream import Reply, UpstreamFailure
+from ledger.hold import Outcome
+from ledger.money import format_usd
+from ledger.store import BankUnavailable, Beat, BeatReply
+from ledger.teller import Teller
+from ledger.usage import Usage, UsageSource
+from policies.principal import Principal
+
+_log = logging.getLogger("farebox.gateway")
+_AFTER_DONE_S = 1.0
+_REFUSAL_BYTES_MAX = 1024 * 1024
+_UNBOUNDED = 2**53
+_NO_PATIENCE = Patience(0.0, 0.0, 0.0, float("inf"))
+
+
+@dataclass(slots=True)
+class Clock:
+    """Instants of one call, ``time.monotonic`` seconds; 0: not yet."""
+
+    begun: float
+    sent: float = 0.0  # the request left for the backend
+    head: float = 0.0  # its reply began
+    first: float = 0.0  # the first byte went to the caller
+    moved: float = 0.0  # something last came from the backend
+
+
+@dataclass(slots=True)
+class Story:
+    """What one call is (who, what, through which door), and what became of it."""
+
+    request_id: UUID
+    surface: Surface
+    principal: Principal
+    request: Request
+    headers: Headers
+    idempotency: str
+    clock: Clock
+    tier: str  # the tier and model as labels for a call that was not admitted: only names the catalogue has
+    known_model: str
+    status: int = 0
+    code: str = ""
+    outcome: Outcome | None = None
+    amount: int = 0
+    reading: Reading | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every call of this process shares."""
+
+    admitter: Admitter
+    forwarder: Forwarder
+    counting: Counting
+    teller: Teller
+    books: Books
+    pulse: Pulse
+    beat_tokens: int
+
+
+class Pump:
+    """One call. ``run`` is its whole life; ``stop``, ``beat`` and ``beaten`` are for others to call."""
+
+    def __init__(self, story: Story, send: Send, house: House) -> None:
+        self.story = story
+        self.phase = Phase.ADMITTING
+        self.admission: Admission | None = None
+        self.patience = _NO_PATIENCE
+        self.deaf_since = 0.0  # nobody listens since then, but the answer is read to its end
+        self.held = 0
+        self._send = send
+        self._house = house
+        self._task: asyncio.Task[None] | None = None
+        self._why: Stop | None = None
+        self._reply: Reply | None = None
+        self._started = False  # the reply's head went to the caller
+        self._meter: StreamMeter | None = None
+        self._answering: Candidate | None = None
+        self._covered = 0  # output tokens the hold covers
+        self._beaten_at = 0  # output tokens at the last beat
+        self._lost = False  # the bank gave the call up for dead: its hold cannot grow any more
+        self._settled = False
+        self._closing = False  # settling, or at the last lines: not to be interrupted
+
+    # For others ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin, as a task of its own."""
+        self._house.pulse.pumps.add(self)
+        self._task = asyncio.create_task(self.run())
+
+    @property
+    def done(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    @property
+    def model_id(self) -> str:
+        """The model that answers; empty while none does."""
+        return self._answering.model.id if self._answering else ""
+
+    @property
+    def upstream_name(self) -> str:
+        return self._answering.model.upstream if self._answering else ""
+
+    async def wait(self) -> None:
+        """Return when the call is over."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def caller_left(self, *, drained_max: int) -> None:
+        """The caller is gone: abort, unless this model's answers are read to their end (and not too many are)."""
+        drained = sum(1 for pump in self._house.pulse.pumps if pump.deaf_since)
+        drains = self.phase in (Phase.STREAMING, Phase.SENDING) and self._model.on_disconnect == "drain"
+        if drains and drained < drained_max and self._why is None:
+            self._why, self.deaf_since = Stop.CALLER_LEFT, time.monotonic()
+        else:
+            self.stop(Stop.CALLER_LEFT)
+
+    def stop(self, why: Stop) -> None:
+        """End the call. While it is being admitted or settled only a note is taken: the bank is not left in the dark."""
+        self._why = self._why or why
+        if self._task is not None and not self._closing and self.phase is not Phase.ADMITTING:
+            self._task.cancel()
+
+    def beat(self) -> Beat | None:
+        """What the bank is told every few seconds: used so far, and the hold that covers the next beat and a half."""
+        if self.admission is None or self._answering is None or self._settled or self._lost:
+            return None
+        output = self._meter.estimate() if self._meter else 0
+        pace = max(0, output - self._beaten_at)
+        self._beaten_at = output
+        ahead = self._answering.bill.expected(output + pace + pace // 2)
+        return self._beat(output, ahead if pace and ahead > self.held else 0)
+
+    def beaten(self, reply: BeatReply) -> None:
+        """The bank's answer to a beat."""
+        if not reply.alive:
+            self._lost = True
+        elif reply.amount > self.held:
+            self._hold_is(reply.amount)
+
+    # The story ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Admit, forward, meter, settle; and on every way out, the last lines."""
+        try:
+            await self._tell()
+        except asyncio.CancelledError:
+            await self._stopped()
+        except Refusal as refusal:
+            await self._refuse(refusal)
+        except UpstreamFailure as failure:
+            await self._upstream_failed(failure)
+        except Exception:
+            _log.exception("call failed", extra={"request_id": str(self.story.request_id)})
+            await self._refuse(Refusal.of("internal", "Something went wrong here. Please try again."))
+        finally:
+            await self._last_lines()
+
+    async def _tell(self) -> None:
+        story, house = self.story, self._house
+        self.admission = admission = await house.admitter.admit(
+            story.surface, story.request, story.principal, story.request_id, story.idempotency
+        )
+        self.held = admission.held
+        self.phase = Phase.OPENING
+        if self._why is not None:
+            raise asyncio.CancelledError
+        self._reply = reply = await self._open(admission)
+        if not 200 <= reply.status < 300:
+            await self._pass_refusal(reply)
+        elif reply.is_event_stream:
+            await self._stream(reply)
+        else:
+            await self._whole(reply)
+
+    async def _open(self, admission: Admission) -> Reply:
+        """The head of the reply: of the model asked for, or of a fallback while nothing has gone to the caller."""
+        candidates, retries = list(admission.candidates), self._house.forwarder.limits.retries_max
+        while True:
+            self._answer_by(candidates[0])
+            others = len(candidates) > 1 and retries > 0
+            try:
+                reply = await self._send_to(candidates[0], admission)
+                if not others or (reply.status < 500 and reply.status != 429):
+                    return reply
+                reply.close()
+            except UpstreamFailure as failure:
+                if not others and not (failure.safe_to_retry and retries > 0):
+                    raise
+            except asyncio.CancelledError:
+                if not others or self._why is not Stop.FIRST_BYTE or self._task is None:
+                    raise
+                self._why = None
+                self._task.uncancel()
+            retries -= 1
+            if others:
+                candidates.pop(0)
+
+    async def _send_to(self, candidate: Candidate, admission: Admission) -> Reply:
+        story = self.story
+        self.patience = self._house.forwarder.patience(candidate)
+        reply = await self._house.forwarder.open(
+            story.surface,
+            story.request,
+            candidate,
+            request_id=str(story.request_id),
+            headers=story.headers,
+            output_cap=admission.output_cap,
+            sent=self._sent,
+        )
+        story.clock.head = story.clock.moved = time.monotonic()
+        return reply
+
+    async def _stream(self, reply: Reply) -> None:
+        limits, clock = self._house.forwarder.limits, self.story.clock
+        self._meter = meter = StreamMeter(self._house.counting.counter(self._model))
+        relay = StreamFilter(
+            meter,
+            usage_wanted=self.story.request.include_usage,
+            cost=self._cost_and_balance,
+            event_bytes_max=limits.event_bytes_max,
+        )
+        self.phase = Phase.STREAMING
+        await self._head(reply)
+        try:
+            while data := await reply.read():
+                clock.moved = time.monotonic()
+                passed = relay.feed(data)
+                tokens = meter.estimate()
+                if tokens > self._covered and not await self._extended():
+                    return await self._cut()
+                if tokens - self._beaten_at >= self._house.beat_tokens:
+                    self._house.pulse.beat_soon(self)
+                if passed:
+                    await self._forward(passed)
+                if relay.done:
+                    break
+            rest = relay.close()
+        except EventTooLarge as large:
+            raise UpstreamFailure("too_large", str(large)) from large
+        await self._settle(Outcome.UPSTREAM_ERROR if relay.failed else self._well)
+        await self._forward(rest + relay.terminal, last=True)
+        await self._to_the_end(reply)
+
+    async def _whole(self, reply: Reply) -> None:
+        self.phase = Phase.STREAMING
+        body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max)
+        self._meter = meter_reply(body, self._house.counting.counter(self._model))
+        await self._settle(self._well)
+        cost, balance = format_usd(self.story.amount), format_usd(self._balance_after(self.story.amount))
+        extra = [(b"x-farebox-cost", cost.encode()), (b"x-farebox-balance", balance.encode())]
+        await self._reply_whole(reply, body, extra)
+
+    async def _pass_refusal(self, reply: Reply) -> None:
+        """The backend said no: its own 4xx goes on as it is; anything else is a failed backend."""
+        if not 400 <= reply.status < 500:
+            raise UpstreamFailure("protocol", f"status {reply.status}")
+        body = await reply.read_all(_REFUSAL_BYTES_MAX)
+        self.story.code = "upstream_refused"
+        await self._settle(Outcome.UPSTREAM_ERROR, void=True)
+        await self._reply_whole(reply, body, [])
+
+    # The money's end ----------------------------------------------------------------------------------------------
+
+    async def _extended(self) -> bool:
+        """Nothing is forwarded past the hold, so make it larger first. False: it cannot be."""
+        meter, answering = self._meter, self._answering
+        assert meter is not None and answering is not None
+        if not self._lost:
+            meter.anchor(await self._house.counting.text(meter.text(), self._model))
+        tokens = meter.estimate()
+        if tokens <= self._covered or self._lost:
+            return tokens <= self._covered
+        ahead = answering.bill.expected(tokens + max(self._house.beat_tokens, tokens // 4))
+        try:
+            self.beaten(await self._house.teller.beat(self._beat(tokens, ahead)))
+        except BankUnavailable:
+            # The bank is away: what runs may end normally; what it costs beyond the hold is settled afterwards.
+            self._covered = tokens + self._house.beat_tokens
+        return tokens <= self._covered
+
+    async def _cut(self) -> None:
+        """The money ended in the middle of the answer: abort the backend, charge what was held, say so in the stream."""
+        assert self.admission is not None and self._reply is not None
+        self._reply.close()
+        refusal = sentences.cut(self.admission.tier, self.admission.upgrade_url)
+        self.story.code = refusal.code
+        await self._settle(Outcome.CUT_BY_BALANCE)
+        said = _length_chunk(self.story) + render_event(refusal, str(self.story.request_id))
+        await self._forward(said, last=True)
+
+    def _beat(self, output: int, target: int) -> Beat:
+        assert self.admission is not None and self._answering is not None
+        usage = self._usage_so_far(output)
+        used = self._answering.bill.amount(usage) if usage != Usage() else 0
+        if not self.admission.tier.unlimited:
+            return Beat(self.story.request_id, self.admission.wallet_id, used, usage, target)
+        return Beat(self.story.request_id, self.admission.wallet_id, used, usage)
+
+    def _hold_is(self, amount: int) -> None:
+        self.held = amount
+        assert self.admission is not None and self._answering is not None
+        self._covered = _UNBOUNDED if self.admission.tier.unlimited else self._answering.bill.covered(amount)
+
+    def _answer_by(self, candidate: Candidate) -> None:
+        self._answering = candidate
+        self._hold_is(self.held)
+
+    # Ways out -----------------------------------------------------------------------------------------------------
+
+    async def _stopped(self) -> None:
+        """Somebody else ended the call (or the loop is closing, which is a drain)."""
+        self._closing = True
+        while self._task is not None and self._task.cancelling():
+            self._task.uncancel()
+        match self._why or Stop.DRAINED:
+            case Stop.CALLER_LEFT | Stop.SLOW_CALLER:
+                self.story.status = self.story.status or 499
+                self.story.code = self.story.code or "caller_left"
+                await self._settle(Outcome.CALLER_LEFT, void=not self.story.clock.sent)
+            case Stop.DRAINED:
+                message = "The service is being restarted. Please try again in a few seconds."
+                await self._settle(Outcome.DRAINED, void=self._nothing_came())
+                await self._refuse(Refusal.of("draining", message, retry_after_s=5))
+            case why:
+                await self._upstream_failed(UpstreamFailure(why.value))  # type: ignore[arg-type]  # the same words
+
+    async def _upstream_failed(self, failure: UpstreamFailure) -> None:
+        about = {"request_id": str(self.story.request_id), "kind": failure.kind, "detail": failure.detail}
+        _log.warning("upstream failed", extra=about)
+        await self._settle(Outcome.UPSTREAM_ERROR, void=self._nothing_came())
+        if failure.kind.endswith("timeout"):
+            refusal = Refusal.of("upstream_timeout", "The model did not answer in time. Please try again.")
+        else:
+            refusal = Refusal.of("upstream_error", "The model's backend failed. Please try again.")
+        refusal.details["limit"] = failure.kind
+        await self._refuse(refusal)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Tell the caller, before the first byte or after it."""
+        story = self.story
+        story.code = refusal.code
+        if self._started:
+            return await self._forward(render_event(refusal, str(story.request_id)), last=True)
+        story.status, self._started = refusal.status, True
+        self.phase = Phase.ENDING
+        await send_refusal(self._send, refusal, str(story.request_id))
+
+    async def _settle(self, outcome: Outcome, *, void: bool = False) -> None:
+        """Hand the call's money over, once, whatever comes after."""
+        if self._settled or self.admission is None:
+            return
+        self._settled = self._closing = True
+        story, books = self.story, self._house.books
+        story.outcome = outcome
+        if void or self._answering is None or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came()):
+            books.void(story, self.admission)
+        else:
+            story.reading = await self._read_meter(cut=outcome is Outcome.CUT_BY_BALANCE)
+            story.amount = books.post(story, self.admission, self._answering, story.reading, outcome)
+        self._closing = False
+
+    async def _last_lines(self) -> None:
+        await self._settle(Outcome.UPSTREAM_ERROR)
+        self._closing, self.phase = True, Phase.ENDING
+        if self._reply is not None:
+            self._reply.close()
+        try:
+            await self._house.books.close(self)
+        finally:
+            self._house.pulse.pumps.discard(self)
+
+    # Small things -------------------------------------------------------------------------------------------------
+
+    def _sent(self, instant: float) -> None:
+        self.story.clock.sent = self.story.clock.moved = instant
+
+    async def _head(self, reply: Reply) -> None:
+        self._started, self.story.status = True, reply.status
+        headers = to_downstream(reply.headers, self._own_headers())
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+
+    async def _forward(self, data: bytes, *, last: bool = False) -> None:
+        if self._why is Stop.CALLER_LEFT:
+            return
+        clock = self.story.clock
+        if not clock.first:
+            clock.first = clock.moved
+        self.phase = Phase.SENDING
+        if last:
+            clock.moved = time.monotonic()
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        self.phase = Phase.ENDING if last else Phase.STREAMING
+
+    async def _reply_whole(self, reply: Reply, body: bytes, extra: Headers) -> None:
+        self._started, self.story.status = True, reply.status
+        clock = self.story.clock
+        clock.first = clock.moved = time.monotonic()
+        if self._why is Stop.CALLER_LEFT:
+            return
+        self.phase = Phase.SENDING
+        own = [*self._own_headers(), (b"content-length", b"%d" % len(body)), *extra]
+        await send_reply(self._send, reply.status, to_downstream(reply.headers, own), body)
+        self.phase = Phase.ENDING
+
+    async def _to_the_end(self, reply: Reply) -> None:
+        """After [DONE] the backend has a moment to end its body, so that the connection can be used again."""
+        try:
+            async with asyncio.timeout(_AFTER_DONE_S):
+                while await reply.read():
+                    pass
+        except (TimeoutError, UpstreamFailure):
+            reply.close()
+
+    async def _read_meter(self, *, cut: bool) -> Reading:
+        """What the call consumed; counted here where the backend did not say."""
+        meter, counting, model = self._meter, self._house.counting, self._model
+        if meter is not None and meter.sure:
+            return meter.reading(0, 0)
+        tokens = await counting.exact(self.story.request, model)
+        if meter is None:
+            return Reading(Usage(input=tokens), UsageSource.COUNTED)
+        reading = meter.reading(tokens, await counting.text(meter.text(), model))
+        return self._within_hold(reading) if cut else reading
+
+    def _within_hold(self, reading: Reading) -> Reading:
+        """What was cut was not delivered: the charge ends where the hold did."""
+        assert self._answering is not None
+        usage, bill = reading.usage, self._answering.bill
+        covered = Bill(bill.price, bill.factor_ppm, usage.input_tokens).covered(self.held)
+        if usage.output <= covered:
+            return reading
+        return reading._replace(usage=msgspec.structs.replace(usage, output=covered))
+
+    def _usage_so_far(self, output: int) -> Usage:
+        """For a checkpoint: what was reported, or what went to the backend and has come back."""
+        assert self._answering is not None
+        reported = self._meter.reported if self._meter else None
+        if reported is not None:
+            return reported.maximum(Usage(output=max(0, output - reported.reasoning - reported.audio_out)))
+        return Usage(input=self._answering.bill.input_tokens, output=output) if self.story.clock.head else Usage()
+
+    def _nothing_came(self) -> bool:
+        """Whether the backend gave nothing that could be charged."""
+        return self._meter is None or (self._meter.reported is None and not self._meter.estimate())
+
+    def _cost_and_balance(self, usage: Usage) -> tuple[str, str] | None:
+        assert self._answering is not None
+        cost = self._answering.bill.amount(usage)
+        return format_usd(cost), format_usd(self._balance_after(cost))
+
+    def _balance_after(self, cost: int) -> int:
+        assert self.admission is not None
+        paid = 0 if self.admission.tier.unlimited else cost
+        return max(0, self.admission.available + self.admission.held - paid)
+
+    def _own_headers(self) -> Headers:
+        assert self.admission is not None
+        standings = sentences.standing_headers(self.admission.ticket.standings)
+        return [(b"x-request-id", str(self.story.request_id).encode()), *standings]
+
+    @property
+    def _well(self) -> Outcome:
+        return Outcome.CALLER_LEFT if self._why is Stop.CALLER_LEFT else Outcome.COMPLETED
+
+    @property
+    def _model(self) -> Model:
+        assert self._answering is not None
+        return self._answering.model
+
+
+def _length_chunk(story: Story) -> bytes:
+    """The last chunk of an answer that was cut."""
+    chunk = {
+        "id": f"chatcmpl-{story.request_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": story.request.model,
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}],
+    }
+    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"

@@ -1,0 +1,61 @@
+"""Where a call goes: one backend's address, credential and fixed headers, checked once when the catalogue is read.
+
+Pure. It resolves no name and opens nothing; `upstream` does, and this is the only place an address it opens comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+# The connection, the framing and the credential are ours to write; an operator's header of that name would make two.
+_RESERVED = frozenset(
+    (
+        *("connection", "expect", "host", "keep-alive", "te", "trailer", "upgrade"),
+        *("accept-encoding", "content-length", "content-type", "transfer-encoding"),
+        *("authorization", "cookie", "x-request-id"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One backend. ``headers`` are lower-case pairs sent with every call; neither they nor the key show in a repr."""
+
+    name: str
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, name: str, base_url: str, api_key: str = "", headers: Mapping[str, str] | None = None) -> Target:
+        """A target from an operator's words. Raises ValueError, naming what is wrong and never the secret."""
+        if not _VALUE.match(api_key):
+            raise ValueError(f"upstream {name}: the API key holds characters that no header may carry")
+        return cls(name, _checked_url(name, base_url), api_key, _checked_headers(name, headers or {}))
+
+    def url(self, path: str) -> str:
+        """The absolute address of a path such as ``/chat/completions`` under the base."""
+        return self.base_url + path
+
+
+def _checked_url(name: str, base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"upstream {name}: base_url must be http:// or https:// with a host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"upstream {name}: base_url must not hold credentials, a query or a fragment")
+    return base_url.rstrip("/")
+
+
+def _checked_headers(name: str, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    for key, value in headers.items():
+        if not _TOKEN.match(key) or not _VALUE.match(value):
+            raise ValueError(f"upstream {name}: header {key!r} is not a valid HTTP header")
+        if key.lower() in _RESERVED:
+            raise ValueError(f"upstream {name}: header {key!r} is written by the gateway itself")
+    return tuple((key.lower().encode(), value.encode()) for key, value in headers.items())

@@ -1,0 +1,166 @@
+"""The only door to the backends: a call goes out here, its reply comes back piece by piece.
+
+No retry and no timer besides the one for connecting: the caller owns the clock of a call (first byte, idle, total) and
+cancels or closes; whichever it does, the backend's socket is closed at once. What the transport raises becomes one
+``UpstreamFailure``, which says what happened and whether the backend can have seen the request.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Literal, cast
+
+from gateway import http
+from gateway.target import Target
+
+__all__ = ["FailureKind", "Reply", "Target", "TooLarge", "UpstreamFailure", "Upstreams"]
+
+FailureKind = Literal[
+    "connect",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "protocol",
+    "reset",
+    "too_large",
+    "encoding",
+]
+Headers = list[tuple[bytes, bytes]]
+
+_SAFE: frozenset[FailureKind] = frozenset(("connect", "connect_timeout"))
+_KINDS: tuple[tuple[type[http.TransportError], FailureKind], ...] = (
+    (http.ConnectTimeout, "connect_timeout"),
+    (http.ConnectError, "connect"),
+    (http.UnsupportedProtocol, "connect"),
+    (http.ReadTimeout, "idle_timeout"),
+    (http.RemoteProtocolError, "protocol"),
+)
+
+
+class UpstreamFailure(Exception):
+    """The backend failed. ``detail`` is for the log: it may hold its address and must not reach a caller."""
+
+    def __init__(self, kind: FailureKind, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind: FailureKind = kind
+        self.detail = detail
+
+    @property
+    def safe_to_retry(self) -> bool:
+        """True only where no byte of the request left: a second try cannot be paid twice."""
+        return self.kind in _SAFE
+
+
+class TooLarge(UpstreamFailure):
+    """A reply that had to be read whole is longer than its bound."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("too_large", f"the reply is longer than {limit} bytes")
+
+
+class Reply:
+    """A response whose head has come: status, raw headers, and the body on demand.
+
+    Read it to the end or ``close()`` it. Reading is pulled: what is not read stays with the backend, apart from a
+    buffer of some 128 KiB.
+    """
+
+    __slots__ = ("_body", "content_type", "headers", "is_event_stream", "status")
+
+    def __init__(self, status: int, headers: Headers, body: http.BodyStream) -> None:
+        self.status = status
+        self.headers = headers
+        self.content_type = _value(headers, b"content-type").decode("latin-1")
+        media_type = self.content_type.partition(";")[0].strip().lower()
+        self.is_event_stream = media_type == "text/event-stream"
+        self._body = body
+
+    async def read(self) -> bytes:
+        """The next piece as it came; ``b""`` at the proper end. Raises UpstreamFailure (reset, protocol)."""
+        try:
+            return await self._body.read()
+        except http.TransportError as exc:
+            raise _failure(exc) from exc
+
+    async def read_all(self, limit: int) -> bytes:
+        """The whole body of at most ``limit`` bytes. Raises TooLarge (and closes), UpstreamFailure."""
+        pieces: list[bytes] = []
+        room = limit
+        while piece := await self.read():
+            pieces.append(piece)
+            room -= len(piece)
+            if room < 0:
+                self.close()
+                raise TooLarge(limit)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Abort: the socket closes now and a pending ``read`` fails. After the end, or twice, it does nothing."""
+        self._body.abort()
+
+
+class Upstreams:
+    """Every connection of this process to every backend. One per process; nothing in it belongs to a user."""
+
+    def __init__(
+        self, *, connections_max: int = 0, keepalive_s: float = 4.0, verify: ssl.SSLContext | bool = True
+    ) -> None:
+        self._transport = http.AiohttpTransport(connections_max=connections_max, keepalive_s=keepalive_s, verify=verify)
+
+    async def open(
+        self,
+        target: Target,
+        *,
+        path: str,
+        body: bytes,
+        headers: Headers,
+        connect_timeout_s: float,
+        method: str = "POST",
+    ) -> Reply:
+        """Send one request to ``target`` and return when the head of its reply is here.
+
+        ``path`` is below the target's base (``/chat/completions``); ``headers`` are sent as they are, so they come from
+        `headers.to_upstream`. Raises UpstreamFailure. Cancelling closes the socket at once.
+        """
+        request = http.Request(
+            method,
+            target.url(path),
+            headers=headers,
+            stream=http.ByteStream(body),
+            extensions={"timeout": {"connect": connect_timeout_s}},
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+        except http.TransportError as exc:
+            raise _failure(exc) from exc
+        return _checked(Reply(response.status_code, response.headers.raw, cast(http.BodyStream, response.stream)))
+
+    async def aclose(self) -> None:
+        """Close every connection, also those in use."""
+        await self._transport.aclose()
+
+
+def _checked(reply: Reply) -> Reply:
+    """The reply if it is one the gateway can read; otherwise it is closed and UpstreamFailure is raised."""
+    encoding = _value(reply.headers, b"content-encoding").strip().lower()
+    transfer = _value(reply.headers, b"transfer-encoding").strip().lower()
+    if encoding not in (b"", b"identity") or transfer not in (b"", b"chunked"):
+        reply.close()
+        raise UpstreamFailure("encoding", f"content-encoding {encoding!r}, transfer-encoding {transfer!r}")
+    if reply.status < 200:
+        reply.close()
+        raise UpstreamFailure("protocol", f"status {reply.status}")
+    return reply
+
+
+def _value(headers: Headers, name: bytes) -> bytes:
+    """All values of a header as one list (RFC 9110 §5.3), ``b""`` where there is none."""
+    return b", ".join(value for key, value in headers if key.lower() == name)
+
+
+def _failure(exc: http.TransportError) -> UpstreamFailure:
+    for foreign, kind in _KINDS:
+        if isinstance(exc, foreign):
+            return UpstreamFailure(kind, str(exc))
+    return UpstreamFailure("reset", str(exc))

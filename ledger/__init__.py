@@ -1,0 +1,1 @@
+"""The money: facts, added and never rewritten. See README.md in this folder."""

@@ -1,0 +1,136 @@
+"""What one transaction has decided, gathered as the document that ``statements.WRITE`` books. Pure.
+
+Wallets and holds are working copies: the caller changes them by the pure rules of ``wallet`` and ``hold`` and names here
+what has to be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ledger.hold import Closing, Hold, Outcome, Settlement
+from ledger.ids import uuid7
+from ledger.journal import Entry, Posting
+from ledger.usage import Usage, UsageSource
+from ledger.wallet import Wallet
+
+
+@dataclass(slots=True)
+class Booking:
+    """Rows to insert (charges, entries, postings, new grants) and to update (wallets, their changed grants, holds)."""
+
+    charges: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    postings: list[dict[str, Any]] = field(default_factory=list)
+    new_grants: list[dict[str, Any]] = field(default_factory=list)
+    wallets: dict[UUID, tuple[Wallet, datetime | None]] = field(default_factory=dict)
+    holds: dict[UUID, Hold] = field(default_factory=dict)
+
+    def enter(self, kind: str, ref: str, booked_at: datetime, legs: Iterable[Posting]) -> UUID | None:
+        """A journal entry of these legs; None when there is nothing to move. Raises journal.Unbalanced."""
+        postings = tuple(leg for leg in legs if leg.amount)
+        if not postings:
+            return None
+        entry = Entry(uuid7(), kind, ref, booked_at, postings)
+        self.entries.append({"id": entry.id, "kind": kind, "ref": ref, "booked_at": booked_at})
+        for line, leg in enumerate(postings):
+            self.postings.append(
+                {
+                    "entry_id": entry.id,
+                    "line": line,
+                    "account": leg.account,
+                    "amount": leg.amount,
+                    "wallet_id": leg.wallet_id,
+                    "grant_id": leg.grant_id,
+                    "currency": leg.currency,
+                }
+            )
+        return entry.id
+
+    def charge(self, event: Settlement, closing: Closing) -> None:
+        """The charge and the entry of one closing; nothing for a void."""
+        if closing.rev is None:
+            return
+        ref = f"charge:{event.request_id}:{closing.rev}"
+        entry_id = self.enter("charge", ref, event.at, closing.postings)
+        facts = event.facts
+        self.charges.append(
+            {
+                "request_id": event.request_id,
+                "rev": closing.rev,
+                "wallet_id": event.wallet_id,
+                "user_id": facts.user_id,
+                "key_id": facts.key_id,
+                "tier": facts.tier,
+                "model": facts.model,
+                "route": facts.route,
+                "upstream": facts.upstream,
+                "task": facts.task,
+                "chat_id": facts.chat_id,
+                "message_id": facts.message_id,
+                "streamed": facts.streamed,
+                "house": facts.house,
+                "usage": event.usage.parts(),
+                "usage_source": event.source,
+                "problems": event.problems,
+                "price_version": event.price_version,
+                "factor_ppm": event.factor_ppm,
+                "amount": closing.amount,
+                "overrun": closing.overrun,
+                "outcome": event.outcome,
+                "entry_id": entry_id,
+                "at": event.at,
+                "ttft_ms": event.ttft_ms,
+                "duration_ms": event.duration_ms,
+            }
+        )
+
+    def touch(self, wallet: Wallet, due_at: datetime | None = None) -> None:
+        """Write this wallet back; ``due_at`` None leaves its due instant as it is."""
+        self.wallets[wallet.id] = (wallet, due_at)
+
+    def document(self) -> bytes:
+        """The JSON document of ``statements.WRITE``."""
+        return msgspec.json.encode(
+            {
+                "charges": self.charges,
+                "entries": self.entries,
+                "postings": self.postings,
+                "new_grants": self.new_grants,
+                "grants": [
+                    {"id": grant.id, "remaining": grant.remaining}
+                    for wallet, _ in self.wallets.values()
+                    for grant in wallet.changed.values()
+                    if not any(new["id"] == grant.id for new in self.new_grants)
+                ],
+                "wallets": [
+                    {"id": wallet.id, "spendable": wallet.spendable, "held": wallet.held, "due_at": due_at}
+                    for wallet, due_at in self.wallets.values()
+                ],
+                "holds": [{"id": hold.id, "state": hold.state, "spent": hold.spent} for hold in self.holds.values()],
+            }
+        )
+
+
+def provisional(hold: Hold, at: datetime) -> Settlement:
+    """What the ledger itself can say of a call whose process fell silent: its last checkpoint."""
+    return Settlement(
+        request_id=hold.id,
+        wallet_id=hold.wallet_id,
+        usage=hold.usage,
+        source=UsageSource.COUNTED if hold.usage != Usage() else UsageSource.ESTIMATED,
+        amount=hold.checkpoint,
+        price_version=hold.price_version,
+        factor_ppm=hold.factor_ppm,
+        outcome=Outcome.RECOVERED,
+        at=at,
+        facts=hold.facts,
+    )
+
+

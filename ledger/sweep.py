@@ -1,0 +1,70 @@
+"""The bank's own clockwork: reaps holds whose process fell silent, frees what is past its horizon, makes months ahead.
+
+Every replica runs it; the rows themselves are locked, so two at once do no harm. One failed round is reported and the next
+one tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ledger.store import BankUnavailable
+
+_log = logging.getLogger("farebox.ledger")
+_ROUND_S = 2.0
+_MONTHS_EVERY = 1800  # rounds: about an hour
+
+
+class Sweepable(Protocol):
+    """The part of the bank that is swept."""
+
+    async def reap(self) -> int: ...
+    async def release(self) -> int: ...
+    async def sign_in(self) -> int: ...
+    async def make_months(self, ahead: int = 2) -> int: ...
+
+
+class Sweeper:
+    """``live_replicas`` is how many processes signed in lately, as of the last round (at least this one)."""
+
+    def __init__(self, bank: Sweepable, *, round_s: float = _ROUND_S) -> None:
+        self._bank = bank
+        self._round_s = round_s
+        self._task: asyncio.Task[None] | None = None
+        self.live_replicas = 1
+        self.reaped = 0
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        turn = 0
+        while True:
+            if turn % _MONTHS_EVERY == 0:
+                await self._safely(self._bank.make_months)
+            await self.round()
+            turn += 1
+            await asyncio.sleep(self._round_s)
+
+    async def round(self) -> None:
+        """One round: sign in, reap, release."""
+        self.live_replicas = max(1, await self._safely(self._bank.sign_in) or self.live_replicas)
+        self.reaped += await self._safely(self._bank.reap) or 0
+        await self._safely(self._bank.release)
+
+    async def _safely(self, step: Callable[[], Awaitable[int]]) -> int | None:
+        try:
+            return await step()
+        except BankUnavailable as away:
+            _log.warning("sweep put off", extra={"step": getattr(step, "__name__", "?"), "reason": str(away)})
+        except Exception:
+            _log.exception("sweep failed", extra={"step": getattr(step, "__name__", "?")})
+        return None

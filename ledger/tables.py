@@ -1,0 +1,112 @@
+"""The ledger's tables as SQLAlchemy sees them, for reading and for the other rooms' foreign keys.
+
+The one ``metadata`` of the database is here; every room declares its tables on it. The tables themselves are made by
+``migrations/``, which says more (checks, triggers, partitions) than these declarations need to.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+wallets = Table(
+    "wallets",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("currency", Text),
+    Column("spendable", BigInteger),
+    Column("held", BigInteger),
+    Column("state", Text),
+    Column("due_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True)),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("wallet_id", Uuid),
+    Column("kind", Text),
+    Column("amount", BigInteger),
+    Column("remaining", BigInteger),
+    Column("priority", SmallInteger),
+    Column("starts_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("source", Text),
+    Column("funding", Text),
+    Column("created_at", DateTime(timezone=True)),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("wallet_id", Uuid),
+    Column("amount", BigInteger),
+    Column("spent", BigInteger),
+    Column("state", Text),
+    Column("checkpoint", BigInteger),
+    Column("usage", JSONB),
+    Column("price_version", BigInteger),
+    Column("factor_ppm", Integer),
+    Column("facts", JSONB),
+    Column("owner", Text),
+    Column("opened_at", DateTime(timezone=True)),
+    Column("beat_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("release_at", DateTime(timezone=True)),
+)
+
+charges = Table(
+    "charges",
+    metadata,
+    Column("request_id", Uuid, primary_key=True),
+    Column("rev", Text, primary_key=True),
+    Column("wallet_id", Uuid),
+    Column("user_id", Uuid),
+    Column("key_id", Uuid),
+    Column("tier", Text),
+    Column("model", Text),
+    Column("route", Text),
+    Column("upstream", Text),
+    Column("task", Text),
+    Column("chat_id", Text),
+    Column("message_id", Text),
+    Column("streamed", Boolean),
+    Column("house", Boolean),
+    Column("usage", JSONB),
+    Column("usage_source", Text),
+    Column("problems", ARRAY(Text)),
+    Column("price_version", BigInteger),
+    Column("factor_ppm", Integer),
+    Column("amount", BigInteger),
+    Column("overrun", BigInteger),
+    Column("outcome", Text),
+    Column("entry_id", Uuid),
+    Column("at", DateTime(timezone=True)),
+    Column("ttft_ms", Integer),
+    Column("duration_ms", Integer),
+)
+
+journal_entries = Table(
+    "journal_entries",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text),
+    Column("ref", Text),
+    Column("booked_at", DateTime(timezone=True)),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("entry_id", Uuid, primary_key=True),
+    Column("line", SmallInteger, primary_key=True),
+    Column("account", Text),
+    Column("amount", BigInteger),
+    Column("wallet_id", Uuid),
+    Column("grant_id", Uuid),
+    Column("currency", Text),
+)

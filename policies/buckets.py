@@ -1,0 +1,149 @@
+"""Where limits are counted, as a protocol: the question, the ticket that answers it, and who can be asked.
+
+The places themselves are `buckets_redis.py` (shared by all replicas), `buckets_memory.py` (this process) and
+`buckets_fallback.py` (the first, or the second while the first is away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from policies.decision import Deny, Standing
+from policies.rate import Counter, reset_ms
+from policies.tier import Window
+
+MARK_TTL_MS = 24 * 3600 * 1000
+"""How long an idempotency key is remembered."""
+
+Rules = tuple[tuple[Window, int], ...]
+"""Each window a call counts in, with the cost of this call in the unit of that window."""
+
+
+class BucketsUnavailable(Exception):
+    """The place where limits are counted cannot be reached or cannot answer. Not the caller's fault."""
+
+
+class BucketsBusy(Exception):
+    """This process has more questions waiting than it may queue. The place itself may be well."""
+
+
+class Ask(Struct, frozen=True):
+    """May this call start? `concurrency` 0 is no limit; `idempotency` "" is no key."""
+
+    wallet: str
+    user: str
+    request_id: str
+    concurrency: int = 0
+    idempotency: str = ""
+    rules: Rules = ()
+
+
+class Level(Struct, frozen=True):
+    """How full one window is: `used` in its unit, all of it back in `reset_ms`."""
+
+    used: int
+    reset_ms: int
+
+
+class Reading(Struct, frozen=True):
+    """What is used now: one level per window, in the order asked, and the number of open calls."""
+
+    levels: tuple[Level, ...]
+    open_calls: int
+
+
+class Ticket(Struct, frozen=True):
+    """A call that was admitted: what was asked, and where each cost was counted.
+
+    `places` are the bucket indices and `used` the amounts after admission, both in the order of the rules. `local`
+    marks a ticket of the fallback, which is corrected where it was made.
+    """
+
+    ask: Ask
+    places: tuple[int, ...]
+    used: tuple[int, ...]
+    now_ms: int
+    local: bool = False
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """Where the caller stands after this call: per kind of window the one with the least left."""
+        windows = [window for window, _ in self.ask.rules]
+        return strictest_standings(windows, self.levels)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full each window is after this call."""
+        rows = zip(self.ask.rules, self.used, self.places, strict=True)
+        return tuple(Level(used, reset_ms(used, at, rule[0].seconds, self.now_ms)) for rule, used, at in rows)
+
+
+class Buckets(Protocol):
+    """A place where limits are counted. Every method may raise BucketsUnavailable or BucketsBusy."""
+
+    async def admit(self, ask: Ask) -> Ticket | Deny:
+        """Counts the call in everything, or in nothing and says why.
+
+        Codes: rate_limit_requests, rate_limit_tokens, rate_limit_cost, too_many_concurrent; idempotency_conflict for
+        a request id that is open or an idempotency key that was used, with the earlier request id as `Deny.limit`.
+        """
+        ...
+
+    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
+        """Ends the call: each rule's cost becomes `actual` where it was counted, and the slot is given back."""
+        ...
+
+    async def undo(self, ticket: Ticket) -> None:
+        """Takes the call back as if it had never been admitted, its idempotency key included."""
+        ...
+
+    async def renew(self, tickets: Iterable[Ticket]) -> None:
+        """Keeps the slots of running calls. A slot that has already freed itself stays free."""
+        ...
+
+    async def read(self, wallet: str, user: str, windows: Sequence[Window]) -> Reading:
+        """What is used now, spending nothing."""
+        ...
+
+    async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
+        """Empties these windows of a user. Slots stay: open calls are open."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns if the place can answer."""
+        ...
+
+    async def aclose(self) -> None:
+        """Gives back what the place holds (connections, tasks)."""
+        ...
+
+
+def window_denial(window: Window, cost: int, used: int, wait_ms: int | None) -> Deny:
+    """The refusal by a window; a wait of None (it can never fit) is told as 0."""
+    kind = "tokens" if window.of.endswith("tokens") else window.of
+    available = max(0, window.limit - used)
+    return Deny(f"rate_limit_{kind}", window.name, window.limit, used, cost, available, wait_ms or 0)
+
+
+def level_of(counter: Counter, window: Window, now_ms: int) -> Level:
+    """How full a pruned counter is."""
+    return Level(counter.used, reset_ms(counter.used, counter.newest, window.seconds, now_ms))
+
+
+def duplicate_denial(earlier: str) -> Deny:
+    """The refusal of a call that was already made as request `earlier`."""
+    return Deny("idempotency_conflict", limit=earlier)
+
+
+def strictest_standings(windows: Sequence[Window], levels: Sequence[Level]) -> tuple[Standing, ...]:
+    """Per kind of window the one with the least left, of equals the one that takes longest to come back."""
+    strictest: dict[str, Standing] = {}
+    for window, level in zip(windows, levels, strict=True):
+        new = Standing(window.of, window.limit, max(0, window.limit - level.used), level.reset_ms)
+        old = strictest.get(window.of)
+        if old is None or (new.remaining, -new.reset_ms) < (old.remaining, -old.reset_ms):
+            strictest[window.of] = new
+    return tuple(strictest.values())

@@ -1,0 +1,155 @@
+"""Limits counted in this process: the stand-in while the shared place is away. Nothing survives a restart.
+
+Bounded: the user not seen for longest is forgotten first, and with it what it had used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+from policies import concurrency, rate
+from policies.buckets import (
+    MARK_TTL_MS,
+    Ask,
+    Reading,
+    Ticket,
+    duplicate_denial,
+    level_of,
+    window_denial,
+)
+from policies.concurrency import SLOT_TTL_MS
+from policies.decision import Deny, strictest
+from policies.rate import Counter
+from policies.tier import Window
+
+
+def monotonic_ms() -> int:
+    """This process's clock, which never steps back."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class _User:
+    """What one user holds: counters by window name, slots by request id."""
+
+    __slots__ = ("counters", "slots")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, tuple[int, Counter]] = {}
+        self.slots: dict[str, int] = {}
+
+    def counter(self, window: Window, now_ms: int) -> Counter:
+        _, counter = self.counters.get(window.name, (0, Counter()))
+        return rate.pruned(counter, window.seconds, now_ms)
+
+    def put(self, window: Window, counter: Counter) -> None:
+        self.counters[window.name] = (window.seconds, counter)
+
+    def prune(self, now_ms: int) -> None:
+        """Forgets expired slots and the counters of windows that nobody asks about any more."""
+        self.slots = concurrency.live(self.slots, now_ms)
+        counters = ((name, s, rate.pruned(counter, s, now_ms)) for name, (s, counter) in self.counters.items())
+        self.counters = {name: (seconds, counter) for name, seconds, counter in counters if counter.buckets}
+
+
+class BucketsMemory:
+    """`Buckets` in this process. Bounds: `users_max` users, `marks_max` idempotency keys."""
+
+    def __init__(
+        self, clock_ms: Callable[[], int] = monotonic_ms, users_max: int = 10_000, marks_max: int = 100_000
+    ) -> None:
+        self._clock_ms = clock_ms
+        self._users_max = users_max
+        self._marks_max = marks_max
+        self._users: OrderedDict[tuple[str, str], _User] = OrderedDict()
+        self._marks: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
+
+    async def admit(self, ask: Ask) -> Ticket | Deny:
+        now_ms = self._clock_ms()
+        user = self._user(ask.wallet, ask.user)
+        user.prune(now_ms)
+        return self._duplicate(ask, user, now_ms) or _refusal(ask, user, now_ms) or self._count(ask, user, now_ms)
+
+    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
+        user = self._user(ticket.ask.wallet, ticket.ask.user)
+        user.slots.pop(ticket.ask.request_id, None)
+        for (window, cost), at, now_cost in zip(ticket.ask.rules, ticket.places, actual, strict=True):
+            _, counter = user.counters.get(window.name, (0, Counter()))
+            user.put(window, rate.amended(counter, at, now_cost - cost))
+
+    async def undo(self, ticket: Ticket) -> None:
+        await self.correct(ticket, [0] * len(ticket.ask.rules))
+        mark = _mark(ticket.ask)
+        if self._marks.get(mark, ("", 0))[0] == ticket.ask.request_id:
+            del self._marks[mark]
+
+    async def renew(self, tickets: Iterable[Ticket]) -> None:
+        now_ms = self._clock_ms()
+        for ticket in tickets:
+            slots = self._user(ticket.ask.wallet, ticket.ask.user).slots
+            if slots.get(ticket.ask.request_id, 0) > now_ms:
+                slots[ticket.ask.request_id] = now_ms + SLOT_TTL_MS
+
+    async def read(self, wallet: str, user: str, windows: Sequence[Window]) -> Reading:
+        now_ms = self._clock_ms()
+        held = self._users.get((wallet, user)) or _User()
+        levels = tuple(level_of(held.counter(window, now_ms), window, now_ms) for window in windows)
+        return Reading(levels, len(concurrency.live(held.slots, now_ms)))
+
+    async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
+        held = self._user(wallet, user)
+        for window in windows:
+            held.counters.pop(window.name, None)
+
+    async def ping(self) -> None:
+        """Always well."""
+
+    async def aclose(self) -> None:
+        """Holds nothing that must be given back."""
+
+    def _user(self, wallet: str, user: str) -> _User:
+        held = self._users.setdefault((wallet, user), _User())
+        self._users.move_to_end((wallet, user))
+        if len(self._users) > self._users_max:
+            self._users.popitem(last=False)
+        return held
+
+    def _duplicate(self, ask: Ask, user: _User, now_ms: int) -> Deny | None:
+        if ask.idempotency:
+            earlier, expiry = self._marks.get(_mark(ask), ("", 0))
+            if expiry > now_ms:
+                return duplicate_denial(earlier)
+        return duplicate_denial(ask.request_id) if ask.request_id in user.slots else None
+
+    def _count(self, ask: Ask, user: _User, now_ms: int) -> Ticket:
+        counters = [
+            rate.spent(user.counter(window, now_ms), window.seconds, cost, now_ms) for window, cost in ask.rules
+        ]
+        for (window, _), counter in zip(ask.rules, counters, strict=True):
+            user.put(window, counter)
+        user.slots[ask.request_id] = now_ms + SLOT_TTL_MS
+        self._remember(ask, now_ms)
+        return Ticket(ask, tuple(c.newest for c in counters), tuple(c.used for c in counters), now_ms)
+
+    def _remember(self, ask: Ask, now_ms: int) -> None:
+        if not ask.idempotency:
+            return
+        self._marks[_mark(ask)] = (ask.request_id, now_ms + MARK_TTL_MS)
+        self._marks.move_to_end(_mark(ask))
+        if len(self._marks) > self._marks_max:
+            self._marks.popitem(last=False)
+
+
+def _refusal(ask: Ask, user: _User, now_ms: int) -> Deny | None:
+    windows = (_window_refusal(user.counter(window, now_ms), window, cost, now_ms) for window, cost in ask.rules)
+    return strictest((concurrency.check(len(user.slots), ask.concurrency), *windows))
+
+
+def _window_refusal(counter: Counter, window: Window, cost: int, now_ms: int) -> Deny | None:
+    wait_ms = rate.wait_ms(counter, window, cost, now_ms)
+    return None if wait_ms == 0 else window_denial(window, cost, counter.used, wait_ms)
+
+
+def _mark(ask: Ask) -> tuple[str, str, str]:
+    return ask.wallet, ask.user, ask.idempotency

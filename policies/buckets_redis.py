@@ -1,0 +1,214 @@
+"""Limits counted in Redis, Valkey or a Cluster, shared by all replicas. The scripts beside this file decide.
+
+All keys of a wallet carry its hash tag, so that one script may touch them on a Cluster; the user's come behind it.
+Nothing here is worth money: if Redis forgets, callers get their limits back early and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from importlib.resources import files
+from itertools import chain
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import MaxConnectionsError, NoScriptError, RedisClusterException, RedisError
+
+from policies import concurrency, rate
+from policies.buckets import (
+    MARK_TTL_MS,
+    Ask,
+    BucketsBusy,
+    BucketsUnavailable,
+    Level,
+    Reading,
+    Ticket,
+    duplicate_denial,
+    level_of,
+    window_denial,
+)
+from policies.concurrency import RETRY_MS, SLOT_TTL_MS
+from policies.decision import Deny
+from policies.rate import Counter
+from policies.redis_runner import Abandoned, ClusterRunner, Command, PipelineRunner, Runner
+from policies.tier import Window
+
+Client = Redis | RedisCluster
+
+
+class _Script:
+    """One Lua file, asked for by its digest."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files("policies").joinpath(f"{name}.lua").read_text("utf-8")
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def by_sha(self, keys: Sequence[str], args: Sequence[str | int]) -> Command:
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+    def by_text(self, keys: Sequence[str], args: Sequence[str | int]) -> Command:
+        return ("EVAL", self.text, len(keys), *keys, *args)
+
+
+def connect(
+    url: str, cluster: bool = False, connect_timeout: float = 0.5, timeout: float = 1.0
+) -> Redis | RedisCluster:
+    """A client for `url` (redis://, rediss:// or unix://); opens nothing yet. Timeouts are seconds.
+
+    It never repeats a command: one whose reply was lost may have been counted.
+    """
+    bounds: dict[str, Any] = {
+        "socket_connect_timeout": connect_timeout,
+        "socket_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return RedisCluster.from_url(url, **bounds) if cluster else Redis.from_url(url, **bounds)
+
+
+class BucketsRedis:
+    """`Buckets` in Redis, over a client made by `connect`; owns the client and closes it.
+
+    `clock_ms` takes the place of the clock of Redis, for simulated time.
+    """
+
+    def __init__(self, client: Client, clock_ms: Callable[[], int] | None = None) -> None:
+        self._runner: Runner = ClusterRunner(client) if isinstance(client, RedisCluster) else PipelineRunner(client)
+        self._clock_ms = clock_ms
+        self._admit, self._correct = _Script("admit"), _Script("correct")
+        self._renew, self._read = _Script("renew"), _Script("read")
+        self._undoing: set[asyncio.Task[None]] = set()
+
+    async def admit(self, ask: Ask) -> Ticket | Deny:
+        keys = _keys(ask.wallet, ask.user, (window for window, _ in ask.rules))
+        if ask.idempotency:
+            keys.append(_mark_key(ask))
+        args = [self._now(), ask.request_id, ask.concurrency, SLOT_TTL_MS, RETRY_MS, MARK_TTL_MS]
+        for window, cost in ask.rules:
+            args += (window.limit, cost, window.seconds)
+        reply = await self._run(self._admit, keys, args, lambda reply: self._take_back(ask, reply))
+        return _answer(ask, reply)
+
+    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
+        await self._change(ticket, actual, [])
+
+    async def undo(self, ticket: Ticket) -> None:
+        mark = [_mark_key(ticket.ask)] if ticket.ask.idempotency else []
+        await self._change(ticket, [0] * len(ticket.ask.rules), mark)
+
+    async def renew(self, tickets: Iterable[Ticket]) -> None:
+        calls: dict[str, list[str]] = {}
+        for ticket in tickets:
+            calls.setdefault(_slots_key(ticket.ask.wallet, ticket.ask.user), []).append(ticket.ask.request_id)
+        renewals = (self._run(self._renew, [key], [self._now(), SLOT_TTL_MS, *ids]) for key, ids in calls.items())
+        await _all(renewals)
+
+    async def read(self, wallet: str, user: str, windows: Sequence[Window]) -> Reading:
+        now_ms, open_calls, *hashes = await self._run(self._read, _keys(wallet, user, windows), [self._now()])
+        levels = (_level(window, fields, now_ms) for window, fields in zip(windows, hashes, strict=True))
+        return Reading(tuple(levels), open_calls)
+
+    async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
+        if windows:
+            await self._command(("UNLINK", *_keys(wallet, user, windows)[1:]))
+
+    async def ping(self) -> None:
+        # A write: a Redis that is full, or only a replica, answers reads and yet cannot count.
+        await self._command(("SET", "fb:probe", "1", "PX", 1000))
+
+    async def aclose(self) -> None:
+        if self._undoing:
+            await asyncio.wait(self._undoing)
+        await self._runner.aclose()
+
+    def _now(self) -> int | str:
+        return self._clock_ms() if self._clock_ms else ""
+
+    async def _change(self, ticket: Ticket, actual: Sequence[int], mark: list[str]) -> None:
+        rows = zip(ticket.ask.rules, ticket.places, actual, strict=True)
+        changes = [(rule[0], at, now_cost - rule[1]) for rule, at, now_cost in rows if now_cost != rule[1]]
+        keys = _keys(ticket.ask.wallet, ticket.ask.user, (window for window, _, _ in changes))
+        pairs = chain.from_iterable((at, change) for _, at, change in changes)
+        await self._run(self._correct, keys + mark, [ticket.ask.request_id, *pairs])
+
+    def _take_back(self, ask: Ask, reply: Any) -> None:
+        """The caller left while the question was on its way: nobody else will give back what was counted."""
+        answer = _answer(ask, reply)
+        if isinstance(answer, Ticket):
+            task = asyncio.create_task(self._undo_quietly(answer))
+            self._undoing.add(task)
+            task.add_done_callback(self._undoing.discard)
+
+    async def _undo_quietly(self, ticket: Ticket) -> None:
+        try:
+            await self.undo(ticket)
+        except (BucketsUnavailable, BucketsBusy):
+            return  # the slot frees itself; the windows keep the cost, which errs on the strict side
+
+    async def _run(
+        self, script: _Script, keys: Sequence[str], args: Sequence[str | int], abandoned: Abandoned | None = None
+    ) -> Any:
+        try:
+            return await self._command(script.by_sha(keys, args), abandoned)
+        except _NotLoaded:
+            return await self._command(script.by_text(keys, args), abandoned)
+
+    async def _command(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+        try:
+            return await self._runner.run(command, abandoned)
+        except NoScriptError as error:
+            raise _NotLoaded from error
+        except MaxConnectionsError as error:
+            # redis-py calls it a ConnectionError, but it is this process that has run out, not Redis that is away.
+            raise BucketsBusy(str(error)) from error
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise BucketsUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+class _NotLoaded(Exception):
+    """Redis has forgotten the script (restart, failover, SCRIPT FLUSH): it wants the text once."""
+
+
+async def _all(runs: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Runs all of them, then raises the first failure: one broken trip must not stop the others."""
+    for result in await asyncio.gather(*runs, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _answer(ask: Ask, reply: list[Any]) -> Ticket | Deny:
+    verdict, *rest = reply
+    if verdict == 1:
+        return Ticket(ask, tuple(rest[2::2]), tuple(rest[1::2]), rest[0])
+    if verdict == 2:
+        return duplicate_denial(rest[0].decode() if isinstance(rest[0], bytes) else rest[0])
+    rule, used, wait_ms = rest
+    if rule == 0:
+        return concurrency.denial(used, ask.concurrency)
+    window, cost = ask.rules[rule - 1]
+    return window_denial(window, cost, used, None if wait_ms < 0 else wait_ms)
+
+
+def _level(window: Window, fields: list[bytes], now_ms: int) -> Level:
+    amounts = zip(fields[::2], fields[1::2], strict=True)
+    buckets = sorted((int(name), int(amount)) for name, amount in amounts if name.isdigit())
+    return level_of(rate.pruned(Counter(tuple(buckets)), window.seconds, now_ms), window, now_ms)
+
+
+def _keys(wallet: str, user: str, windows: Iterable[Window]) -> list[str]:
+    user_key = f"fb:{{{wallet}}}:{user}"
+    return [f"{user_key}:slots", *(f"{user_key}:w:{window.name}" for window in windows)]
+
+
+def _slots_key(wallet: str, user: str) -> str:
+    return f"fb:{{{wallet}}}:{user}:slots"
+
+
+def _mark_key(ask: Ask) -> str:
+    # The caller chose the key: its digest bounds the length and hides what it says.
+    digest = hashlib.blake2b(ask.idempotency.encode(), digest_size=16).hexdigest()
+    return f"fb:{{{ask.wallet}}}:{ask.user}:i:{digest}"

