@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Table, func, literal_column, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -76,7 +76,7 @@ async def _prices_in_force(connection: AsyncConnection) -> dict[str, Price]:
         select(prices.c.version, prices.c.model_id, prices.c.doc)
         .where(prices.c.effective_at <= func.now())
         .order_by(prices.c.model_id, prices.c.effective_at.desc(), prices.c.version.desc())
-        .distinct(prices.c.model_id)
+        .ext(distinct_on(prices.c.model_id))
     )
     return {row.model_id: _price(row) for row in await connection.execute(query)}
 

@@ -8,8 +8,7 @@ reads what was read here: a key that stood twice stands once, with the value tha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -58,16 +57,19 @@ class _StreamOptions(msgspec.Struct, gc=False):
     include_usage: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+_messages = msgspec.json.Decoder(list[_Message])
+_parts = msgspec.json.Decoder(list[_Part])
+_tools = msgspec.json.Decoder(list[_Tool])
+
+
+class Image(msgspec.Struct, frozen=True):
     """The beginning of an image's URL, as it stands in the body, and the detail asked for ("" when not said)."""
 
     head: bytes
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(msgspec.Struct, frozen=True):
     """What stands in the messages beside text. The byte counts are of the base64 as sent."""
 
     images: tuple[Image, ...] = ()
@@ -84,8 +86,7 @@ _LIST = ord("[")
 _NO_MEDIA = Media()
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True):
     """A chat completion asked for. `asked_output` is in tokens per choice; `text_bytes` counts messages and tools."""
 
     body: bytes
@@ -105,14 +106,26 @@ class ChatRequest:
         return max(0, len(self.messages) + len(self.tools) - self.media.total_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
+class EmbeddingsRequest(msgspec.Struct, frozen=True):
     """Embeddings asked for. `input` is the JSON as sent: a text, texts, token ids or lists of them."""
 
     body: bytes
     fields: Fields
     model: str
     input: bytes
+
+    stream: ClassVar[bool] = False
+    n: ClassVar[int] = 1
+    asked_output: ClassVar[int | None] = None
+    include_usage: ClassVar[bool] = False
+    features: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def text_bytes(self) -> int:
+        return len(self.input)
+
+
+Request = ChatRequest | EmbeddingsRequest
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -146,7 +159,7 @@ def parse_embeddings(body: bytes) -> EmbeddingsRequest:
 
 
 def rewrite(
-    request: ChatRequest | EmbeddingsRequest,
+    request: Request,
     *,
     model: str,
     max_output: int | None = None,
@@ -242,15 +255,15 @@ def _set(fields: Fields, name: str) -> bool:
 def _has_search_tool(tools: bytes) -> bool:
     if b"web_search" not in tools and b"\\u" not in tools:
         return False
-    return any((tool.type or "").startswith("web_search") for tool in _items(tools, _Tool, "tools"))
+    return any((tool.type or "").startswith("web_search") for tool in _items(tools, _tools, "tools"))
 
 
 def _media(messages: bytes) -> Media:
     """Find what is not text: the parts of list contents, by kind and size. Text is passed over unread."""
     parts: list[_Part] = []
-    for message in _items(messages, _Message, "messages"):
+    for message in _items(messages, _messages, "messages"):
         if memoryview(message.content)[0] == _LIST:
-            parts += _items(message.content, _Part, "messages")
+            parts += _items(message.content, _parts, "messages")
     return _sum_media(parts) if parts else _NO_MEDIA
 
 
@@ -280,9 +293,9 @@ def _image(raw: Raw) -> Image:
     return Image(bytes(view[:IMAGE_HEAD_BYTES]), found[1].decode() if found else "")
 
 
-def _items(raw: bytes | Raw, kind: type[T], name: str) -> list[T]:
+def _items(raw: bytes | Raw, decoder: msgspec.json.Decoder[list[T]], name: str) -> list[T]:
     try:
-        return msgspec.json.decode(raw, type=list[kind])  # type: ignore[valid-type]
+        return decoder.decode(raw)
     except (ValueError, RecursionError):
         raise BadRequest(f"The field {name} must be a list of objects.", name) from None
 

@@ -105,7 +105,11 @@ class StreamFilter:
             return self._route(b"", b"".join(map(self._judge, lines)))
         changed: list[bytes] | None = None
         for index, line in enumerate(lines):
-            passed = self._judge(line)
+            if line == b"\n" and not self._held and not self._dropped:  # half of all lines: not worth a call
+                self._open = False
+                passed = line
+            else:
+                passed = self._judge(line)
             if self.done:
                 now = b"".join(lines[:index] if changed is None else changed)
                 return now + self._route(b"", passed + b"".join(map(self._judge, lines[index + 1 :])))
@@ -134,16 +138,14 @@ class StreamFilter:
             chunk = fast_decode(line[5:])
         except (ValueError, RecursionError):
             return self._odd(line)
+        if chunk.usage is None and chunk.error is None and chunk.event is UNSET and chunk.selected_model_id is UNSET:
+            self._meter.take(chunk)
+            self._open = True
+            return line
         return self._chunk(line, chunk)
 
     def _chunk(self, line: bytes, chunk: Chunk) -> bytes:
         self._meter.take(chunk)
-        if chunk.usage is None and chunk.error is None and chunk.event is UNSET and chunk.selected_model_id is UNSET:
-            self._open = True
-            return line
-        return self._marked(line, chunk)
-
-    def _marked(self, line: bytes, chunk: Chunk) -> bytes:
         passed = line
         if chunk.guarded:
             passed = _rewritten(line, without_guarded_keys)

@@ -71,7 +71,8 @@ class Forwarder:
         )
 
     def patience(self, candidate: Candidate) -> Patience:
-        """The upstream's own timeouts over the settings'."""
+        """The upstream's own timeouts over the settings', but for the total: how long a hold may stay in quarantine follows
+        from the settings', so no upstream may take longer."""
         upstream, default = self._catalog().upstream(candidate.model.upstream), self._defaults
         if upstream is None:
             return Patience(default.connect_s, default.first_byte_s, default.idle_s, default.total_s)
@@ -80,7 +81,7 @@ class Forwarder:
             own.connect_s or default.connect_s,
             own.first_byte_s or default.first_byte_s,
             own.idle_s or default.idle_s,
-            own.total_s or default.total_s,
+            min(own.total_s or default.total_s, default.total_s),
         )
 
     def _target(self, upstream: Upstream) -> Target:

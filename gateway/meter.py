@@ -75,7 +75,10 @@ class StreamMeter:
             for choice in chunk.choices:
                 delta = choice.delta or choice.message
                 if delta is not None:
-                    self._delta(delta)
+                    content = delta.content
+                    if content:
+                        self._add(content if type(content) is str else "".join(_strings(content)))
+                    self._beside(delta)
                 if choice.text:
                     self._add(choice.text)
                 if choice.finish_reason:
@@ -139,10 +142,7 @@ class StreamMeter:
         self._fold()
         return self._covered and (report.output_known or not self._chars)
 
-    def _delta(self, delta: Delta) -> None:
-        content = delta.content
-        if content:
-            self._add(content if type(content) is str else "".join(_strings(content)))
+    def _beside(self, delta: Delta) -> None:
         if delta.reasoning_content:
             self._add(delta.reasoning_content)
         elif delta.reasoning:  # some backends send the same words under both names
@@ -165,8 +165,9 @@ class StreamMeter:
             self._add(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
 
     def _add(self, text: str) -> None:
-        self._fresh.append(text)
-        if len(self._fresh) >= FRESH_PIECES_MAX or len(text) > FRESH_CHARS_MAX:
+        fresh = self._fresh
+        fresh.append(text)
+        if len(fresh) >= FRESH_PIECES_MAX or len(text) > FRESH_CHARS_MAX:
             self._fold()
 
     def _fold(self) -> None:

@@ -44,6 +44,7 @@ _log = logging.getLogger("farebox.gateway")
 _AFTER_DONE_S = 1.0
 _REFUSAL_BYTES_MAX = 1024 * 1024
 _UNBOUNDED = 2**53
+_EVENT_END = b"\n\n"  # what was relayed last may have been the middle of an event
 _NO_PATIENCE = Patience(0.0, 0.0, 0.0, float("inf"))
 
 
@@ -320,7 +321,7 @@ class Pump:
         refusal = sentences.cut(self.admission.tier, self.admission.upgrade_url)
         self.story.code = refusal.code
         await self._settle(Outcome.CUT_BY_BALANCE)
-        said = _length_chunk(self.story) + render_event(refusal, str(self.story.request_id))
+        said = _EVENT_END + _length_chunk(self.story) + render_event(refusal, str(self.story.request_id))
         await self._forward(said, last=True)
 
     def _beat(self, output: int, target: int) -> Beat:
@@ -375,7 +376,7 @@ class Pump:
         story = self.story
         story.code = refusal.code
         if self._started:
-            return await self._forward(render_event(refusal, str(story.request_id)), last=True)
+            return await self._forward(_EVENT_END + render_event(refusal, str(story.request_id)), last=True)
         story.status, self._started = refusal.status, True
         self.phase = Phase.ENDING
         await send_refusal(self._send, refusal, str(story.request_id))

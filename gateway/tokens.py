@@ -97,6 +97,12 @@ class Tokenizers:
             return self.count(given.decode("utf-8", "replace"), encoding)
         return self._input(value, encoding)
 
+    async def count_input_async(self, given: bytes, encoding: str = DEFAULT_ENCODING) -> int:
+        """The same; long inputs are counted in a worker thread."""
+        if len(given) <= THREAD_CHARS:
+            return self.count_input(given, encoding)
+        return await asyncio.to_thread(self.count_input, given, encoding)
+
     def _input(self, value: Any, encoding: str) -> int:
         if isinstance(value, str):
             return self.count(value, encoding)

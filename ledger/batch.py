@@ -49,7 +49,13 @@ class Batcher(Generic[Q, A]):
         self._queue.append((request, future))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Cancelled between the answer's coming and this task's waking: the answer is nobody's, too.
+            if self._unclaimed is not None and not future.cancelled() and future.exception() is None:
+                self._unclaimed(request, future.result())
+            raise
 
     async def _work(self) -> None:
         try:

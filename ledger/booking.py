@@ -1,7 +1,7 @@
 """What one transaction has decided, gathered as the document that ``statements.WRITE`` books. Pure.
 
-Wallets and holds are working copies: the caller changes them by the pure rules of ``wallet`` and ``hold`` and names here
-what has to be written.
+Wallets and holds are working copies: the caller changes them by the pure rules of ``wallet`` and ``hold`` and names
+here what has to be written.
 """
 
 from __future__ import annotations
@@ -132,5 +132,3 @@ def provisional(hold: Hold, at: datetime) -> Settlement:
         at=at,
         facts=hold.facts,
     )
-
-

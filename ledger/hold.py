@@ -1,8 +1,9 @@
 """A hold: money set aside for one call, and the ways it ends. Pure.
 
-Two rules: what is not in the table is an error, and nothing is forwarded to a caller that its hold does not cover. A hold
-is opened, moved only by beats (amount, checkpoint), and closed once. A hold whose process fell silent is *quarantined*:
-what its last checkpoint says is charged, the remainder stays locked, because a paused process may wake up and still spend it.
+Two rules: what is not in the table is an error, and nothing is forwarded to a caller that its hold does not cover. A
+hold is opened, moved only by beats (amount, checkpoint), and closed once. A hold whose process fell silent is
+*quarantined*: what its last checkpoint says is charged, the remainder stays locked, because a paused process may wake
+up and still spend it.
 
     open ──settle──> settled        open ──void──> voided
     open ──expire──> quarantine     quarantine ──settle──> settled      quarantine ──release──> settled
@@ -101,8 +102,8 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class Hold:
-    """``amount`` is what was set aside, ``spent`` what charges have drawn; nano-units. ``checkpoint`` is what the call had
-    used at its last beat, with the usage that explains it."""
+    """``amount`` is what was set aside, ``spent`` what charges have drawn; nano-units. ``checkpoint`` is what the call
+    had used at its last beat, with the usage that explains it."""
 
     id: UUID
     wallet_id: UUID
@@ -154,7 +155,8 @@ class PriorCharge:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What one step writes: the charge's revision (None: no charge), its legs, and the part the wallet did not cover."""
+    """What one step writes: the charge's revision (None: no charge), its legs, and the part the wallet did not
+    cover."""
 
     rev: Rev | None
     amount: int = 0

@@ -1,7 +1,7 @@
 """Double entry: an entry that does not balance cannot be constructed. Pure.
 
-Sign: a debit is positive, a credit negative. Asset and expense accounts grow by debits, liability and income accounts by
-credits; so what a wallet holds is minus the sum of its postings.
+Sign: a debit is positive, a credit negative. Asset and expense accounts grow by debits, liability and income accounts
+by credits; so what a wallet holds is minus the sum of its postings.
 """
 
 from __future__ import annotations

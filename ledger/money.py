@@ -1,7 +1,8 @@
 """Units of money. Pure.
 
 Ledger amounts are whole **nano-USD** (10⁻⁹); prices are whole **pico-USD per unit**, which is the same number as
-micro-USD per million units (0.0375 USD/1M tokens = 37 500). No float ever touches money: a float is refused, not rounded.
+micro-USD per million units (0.0375 USD/1M tokens = 37 500). No float ever touches money: a float is refused, not
+rounded.
 """
 
 from __future__ import annotations

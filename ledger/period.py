@@ -1,8 +1,8 @@
 """Periods of an allowance. Pure.
 
-A period is ``[start, end)`` between two local midnights of the tier's IANA zone, given as UTC instants. There is no reset
-job: a new period is a new grant, opened by the first call that needs it. An anchor day the month does not have is the
-month's last day.
+A period is ``[start, end)`` between two local midnights of the tier's IANA zone, given as UTC instants. There is no
+reset job: a new period is a new grant, opened by the first call that needs it. An anchor day the month does not have is
+the month's last day.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Posts settlements: handed over without waiting, committed in batches, never forgotten.
 
 The event is handed over before a caller sees the end of its answer. While the bank is away, events wait in memory and,
-for the case that this process dies too, on disk. An event the bank refuses for itself is set apart and reported: it must
-not keep the others from being posted.
+for the case that this process dies too, on disk. One whose wallet somebody else has locked goes to the end of the line.
+One that the bank refuses for itself is set apart, on disk, and reported: it must not keep the others from being posted.
 """
 
 from __future__ import annotations
@@ -12,34 +12,37 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from uuid import UUID
 
 from ledger.hold import Settlement
-from ledger.spool import Spool
+from ledger.spool import Orphan, Spool
 from ledger.store import Bank, BankUnavailable
 
 _log = logging.getLogger("farebox.ledger")
-_PAUSE_S = 0.2
+_PAUSE_S = 0.01
 _PAUSE_MAX_S = 3.0
 
 
 class Poster:
-    """One for each process. ``refused`` counts events that could not be posted at all; each is in the log, whole."""
+    """One for each process. ``refused`` counts events that could not be posted at all; each is kept in the spool
+    folder."""
 
     def __init__(self, bank: Bank, spool: Spool, *, batch: int = 200) -> None:
         self._bank = bank
         self._spool = spool
         self._batch = batch
         self._queue: deque[tuple[float, Settlement]] = deque()
-        self._spooled = 0  # how many at the head of the queue are on disk already
+        self._on_disk: set[UUID] = set()
+        self._disk = asyncio.Lock()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.refused = 0
 
     def start(self) -> None:
-        """Begin to post, first of all what dead processes left."""
-        self._task = asyncio.create_task(self._run())
+        """Begin to post; beside it, post what dead processes left."""
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._take_over())]
 
     def submit(self, event: Settlement) -> None:
         """Hand an event over; from here on it is the poster's."""
@@ -55,7 +58,7 @@ class Poster:
     @property
     def lag_s(self) -> float:
         """How long the oldest of them has waited."""
-        return time.monotonic() - self._queue[0][0] if self._queue else 0.0
+        return time.monotonic() - min(since for since, _ in self._queue) if self._queue else 0.0
 
     @property
     def spooled(self) -> int:
@@ -72,76 +75,104 @@ class Poster:
         return True
 
     async def stop(self) -> None:
-        """End the task; whatever is not committed is on disk afterwards."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._queue:
-            await self._keep()
-        self._spool.close()
+        """End the work; whatever is not committed is on disk afterwards."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._keep()
+        await asyncio.to_thread(self._spool.close)
 
     async def _run(self) -> None:
-        await self._take_over()
         pause = _PAUSE_S
         while True:
             await self._wake.wait()
             batch = [event for _, event in list(self._queue)[: self._batch]]
-            if await self._post(batch):
+            left = await self._post(batch)
+            await self._done(len(batch), left)
+            if len(left) < len(batch):
                 pause = _PAUSE_S
-                await self._done(len(batch))
             else:
-                await self._keep()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX_S)
 
-    async def _post(self, batch: Sequence[Settlement]) -> bool:
-        """True when nothing of the batch is left to do; False while the bank is away."""
+    async def _post(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
+        """What is left to do of the batch: all of it while the bank is away, else what is locked just now."""
         try:
-            unknown = await self._bank.close(batch)
+            unposted = await self._bank.close(batch)
         except BankUnavailable as away:
             _log.warning("settlements wait", extra={"events": len(self._queue), "reason": str(away)})
-            return False
-        except Exception:
+            await self._keep()
+            return batch
+        except Exception as failure:
             if len(batch) == 1:
-                self._set_apart(batch[0])
-                return True
+                await self._set_apart(batch[0], repr(failure))
+                return ()
             # One of them is refused for itself: find it by posting each alone.
-            return all([await self._post([event]) for event in batch])
-        for event in unknown:
-            self._set_apart(event)
-        return True
+            return [event for each in batch for event in await self._post([each])]
+        for event in unposted.unknown:
+            await self._set_apart(event, "its hold is unknown")
+        return unposted.busy
 
-    async def _done(self, count: int) -> None:
-        for _ in range(count):
-            self._queue.popleft()
-        self._spooled = max(0, self._spooled - count)
+    async def _done(self, count: int, left: Sequence[Settlement]) -> None:
+        waiting = {event.request_id for event in left}
+        taken = [self._queue.popleft() for _ in range(count)]
+        self._queue.extend(entry for entry in taken if entry[1].request_id in waiting)
         if not self._queue:
             self._wake.clear()
-            if self._spool.records:
-                await asyncio.to_thread(self._spool.clear)
+            await self._forget()
             if not self._queue:
                 self._idle.set()
 
     async def _keep(self) -> None:
         """Put on disk what is not there yet. A full disk is reported; the events stay in memory."""
-        fresh = [event for _, event in list(self._queue)[self._spooled :]]
-        if not fresh:
-            return
-        try:
-            await asyncio.to_thread(self._spool.append, fresh)
-            self._spooled += len(fresh)
-        except OSError as failure:
-            _log.error("settlements not spooled", extra={"events": len(fresh), "reason": str(failure)})
+        async with self._disk:
+            fresh = [event for _, event in self._queue if event.request_id not in self._on_disk]
+            if not fresh:
+                return
+            try:
+                await asyncio.to_thread(self._spool.append, fresh)
+                self._on_disk.update(event.request_id for event in fresh)
+            except OSError as failure:
+                _log.error("settlements not spooled", extra={"events": len(fresh), "reason": str(failure)})
+
+    async def _forget(self) -> None:
+        """Everything is posted, so nothing needs to be on disk. Where the disk fails, replaying it does no harm."""
+        async with self._disk:
+            if self._queue or not self._spool.records:
+                return
+            try:
+                await asyncio.to_thread(self._spool.clear)
+                self._on_disk.clear()
+            except OSError as failure:
+                _log.error("spool not cleared", extra={"reason": str(failure)})
 
     async def _take_over(self) -> None:
         """Post what dead processes left; while the bank is away, keep trying."""
-        for orphan, events in await asyncio.to_thread(lambda: list(self._spool.orphans())):
-            _log.info("spool taken over", extra={"events": len(events)})
-            for start in range(0, len(events), self._batch):
-                while not await self._post(events[start : start + self._batch]):
-                    await asyncio.sleep(_PAUSE_MAX_S)
-            await asyncio.to_thread(orphan.remove)
+        try:
+            orphans = await asyncio.to_thread(lambda: list(self._spool.orphans()))
+        except OSError as failure:
+            _log.error("spool not taken over", extra={"reason": str(failure)})
+            return
+        try:
+            while orphans:
+                await self._replay(*orphans[-1])
+                await asyncio.to_thread(orphans.pop()[0].remove)
+        finally:
+            for orphan, _ in orphans:
+                orphan.leave()
 
-    def _set_apart(self, event: Settlement) -> None:
+    async def _replay(self, orphan: Orphan, events: Sequence[Settlement]) -> None:
+        _log.info("spool taken over", extra={"events": len(events)})
+        for start in range(0, len(events), self._batch):
+            left = await self._post(events[start : start + self._batch])
+            while left:
+                await asyncio.sleep(_PAUSE_MAX_S)
+                left = await self._post(left)
+
+    async def _set_apart(self, event: Settlement, reason: str) -> None:
         self.refused += 1
-        _log.error("settlement refused", exc_info=True, extra={"settlement": event})
+        _log.error("settlement refused", extra={"settlement": event, "reason": reason})
+        try:
+            await asyncio.to_thread(self._spool.set_apart, event)
+        except OSError as failure:
+            _log.error("settlement not kept", extra={"settlement": event, "reason": str(failure)})

@@ -1,7 +1,8 @@
 """What a unit costs, and what a usage costs. Pure.
 
-One ceiling per call, in the house's favour, by less than one nano-USD; ``ceil(a) + ceil(b) >= ceil(a + b)``, so splitting a
-call never saves. Usage, price version and tier factor are stored with every charge: recomputing gives equality.
+One ceiling per call, in the house's favour, by less than one nano-USD; ``ceil(a) + ceil(b) >= ceil(a + b)``, so
+splitting a call never saves. Usage, price version and tier factor are stored with every charge: recomputing gives
+equality.
 """
 
 from __future__ import annotations
@@ -46,5 +47,5 @@ class Price:
 
 def charge_amount(usage: Usage, price: Price, factor_ppm: int) -> int:
     """Nano-USD for this usage: ``ceil(factor x sum(units x pico) / 10^9) + per_request``."""
-    pico = sum(amount * price.rate(kind) for kind in KINDS if (amount := getattr(usage, kind)))
+    pico: int = sum(amount * price.rate(kind) for kind in KINDS if (amount := getattr(usage, kind)))
     return -(-pico * factor_ppm // 10**9) + price.per_request

@@ -53,7 +53,8 @@ WRITE = """
     ),
     e AS (
         INSERT INTO journal_entries (id, kind, ref, booked_at)
-        SELECT t.* FROM told, jsonb_to_recordset(doc -> 'entries') AS t (id uuid, kind text, ref text, booked_at timestamptz)
+        SELECT t.* FROM told, jsonb_to_recordset(doc -> 'entries') AS t (id uuid, kind text, ref text,
+            booked_at timestamptz)
     ),
     g AS (
         INSERT INTO grants (id, wallet_id, kind, amount, remaining, priority, starts_at, expires_at, source, funding)
@@ -72,7 +73,8 @@ WRITE = """
     ),
     w AS (
         UPDATE wallets SET spendable = t.spendable, held = t.held, due_at = coalesce(t.due_at, wallets.due_at)
-        FROM told, jsonb_to_recordset(doc -> 'wallets') AS t (id uuid, spendable bigint, held bigint, due_at timestamptz)
+        FROM told, jsonb_to_recordset(doc -> 'wallets') AS t (id uuid, spendable bigint, held bigint,
+            due_at timestamptz)
         WHERE wallets.id = t.id
     )
     UPDATE holds SET state = t.state, spent = t.spent
@@ -121,3 +123,10 @@ SIGN_IN = """
 LIVE = "SELECT count(*) FROM replicas WHERE beat_at > clock_timestamp() - $1::interval"
 
 SIGN_OUT = "DELETE FROM replicas WHERE id = $1 OR beat_at < clock_timestamp() - interval '1 day'"
+
+DRIFT = """
+    SELECT coalesce(sum(abs(w.spendable - coalesce(g.live, 0))), 0)::bigint FROM wallets w
+    LEFT JOIN (SELECT wallet_id, sum(remaining) AS live FROM grants WHERE remaining > 0 GROUP BY wallet_id) g
+        ON g.wallet_id = w.id
+    WHERE w.spendable <> coalesce(g.live, 0)
+"""

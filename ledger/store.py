@@ -19,8 +19,8 @@ from ledger.wallet import GrantKind
 
 
 class BankUnavailable(Exception):
-    """The bank cannot answer now (away, too slow, read-only, no connection free). Nobody knows whether what was asked is
-    done, so every request to the bank may be repeated without harm."""
+    """The bank cannot answer now (away, too slow, read-only, no connection free). Nobody knows whether what was asked
+    is done, so every request to the bank may be repeated without harm."""
 
 
 class BankBusy(BankUnavailable):
@@ -67,9 +67,9 @@ class HoldReply:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A sign of life of one call: what it has used (nano-USD, with the usage that explains it), and the whole amount its
-    hold should have (``target``; 0: as it is). ``price_version`` names the price that explains the amount, when it is not
-    the one the hold was opened with (0: it is)."""
+    """A sign of life of one call: what it has used (nano-USD, with the usage that explains it), and the whole amount
+    its hold should have (``target``; 0: as it is). ``price_version`` names the price that explains the amount, when it
+    is not the one the hold was opened with (0: it is)."""
 
     request_id: UUID
     wallet_id: UUID
@@ -94,7 +94,8 @@ class BeatReply:
 
 @dataclass(frozen=True, slots=True)
 class Unposted:
-    """The settlements one ``close`` left: of an ``unknown`` hold, never to be posted; ``busy``, to be handed in again."""
+    """The settlements one ``close`` left: of an ``unknown`` hold, never to be posted; ``busy``, to be handed in
+    again."""
 
     unknown: tuple[Settlement, ...] = ()
     busy: tuple[Settlement, ...] = ()
@@ -125,8 +126,8 @@ class Bank(Protocol):
         """Record checkpoints, extend holds; one reply for each beat, in order. An extension may be granted in part."""
 
     async def close(self, events: Sequence[Settlement]) -> Unposted:
-        """Post settlements in one transaction, but those whose wallet somebody else has locked; repeating changes nothing.
-        A void of an unknown hold is done with: there is nothing to give back."""
+        """Post settlements in one transaction, but those whose wallet somebody else has locked; repeating changes
+        nothing. A void of an unknown hold is done with: there is nothing to give back."""
 
     async def credit(
         self,

@@ -1,8 +1,9 @@
 """The bank in Postgres: lock, read, decide purely, write. The only file that runs the bank's SQL.
 
-Whoever books locks wallets first, then holds, both in the order of their ids, and nobody who books for several waits for a
-wallet: one that somebody else has locked is left for the next time. READ COMMITTED is enough: each rule is one row's CHECK or
-one unique key, and what is decided is decided under the lock. The instant that counts is the database's, on every replica.
+Whoever books locks wallets first, then holds, both in the order of their ids, and nobody who books for several waits
+for a wallet: one that somebody else has locked is left for the next time. READ COMMITTED is enough: each rule is one
+row's CHECK or one unique key, and what is decided is decided under the lock. The instant that counts is the database's,
+on every replica.
 """
 
 from __future__ import annotations
@@ -218,6 +219,19 @@ class PostgresBank:
         """This replica is gone: its share of local limits goes to the others at once."""
         async with self._connection() as connection:
             await connection.execute(statements.SIGN_OUT, self._owner)
+
+    async def drift(self) -> int:
+        """How far the wallets' balances and their grants are apart, in nano-USD; 0 unless something is broken."""
+        async with self._connection() as connection:
+            return int(await connection.fetchval(statements.DRIFT))
+
+    async def ping(self) -> None:
+        """Return when the bank can answer and can write. Raises BankUnavailable."""
+        async with self._connection() as connection:
+            if await connection.fetchval(
+                "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+            ):
+                raise BankUnavailable("the bank is read-only")
 
     async def make_months(self, ahead: int = 2) -> int:
         """Make the partitions of this month and the next ``ahead``; how many were missing."""

@@ -1,7 +1,7 @@
 """The bank's own clockwork: reaps holds whose process fell silent, frees what is past its horizon, makes months ahead.
 
-Every replica runs it; the rows themselves are locked, so two at once do no harm. One failed round is reported and the next
-one tries again.
+Every replica runs it; the rows themselves are locked, so two at once do no harm. One failed round is reported and the
+next one tries again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from ledger.store import BankUnavailable
 _log = logging.getLogger("farebox.ledger")
 _ROUND_S = 2.0
 _MONTHS_EVERY = 1800  # rounds: about an hour
+_DRIFT_EVERY = 15
+# After a time without the bank every hold looks silent: its process gets this many rounds to be heard first.
+_GRACE_ROUNDS = 2
 
 
 class Sweepable(Protocol):
@@ -25,10 +28,12 @@ class Sweepable(Protocol):
     async def release(self) -> int: ...
     async def sign_in(self) -> int: ...
     async def make_months(self, ahead: int = 2) -> int: ...
+    async def drift(self) -> int: ...
 
 
 class Sweeper:
-    """``live_replicas`` is how many processes signed in lately, as of the last round (at least this one)."""
+    """``live_replicas`` is how many processes signed in lately, as of the last round (at least this one); ``drift`` is
+    how far wallets and grants are apart, in nano-USD: anything but 0 calls for ``farebox verify``."""
 
     def __init__(self, bank: Sweepable, *, round_s: float = _ROUND_S) -> None:
         self._bank = bank
@@ -36,6 +41,8 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
         self.live_replicas = 1
         self.reaped = 0
+        self.drift = 0
+        self._grace = 0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -50,13 +57,23 @@ class Sweeper:
         while True:
             if turn % _MONTHS_EVERY == 0:
                 await self._safely(self._bank.make_months)
+            if turn % _DRIFT_EVERY == 0:
+                drift = await self._safely(self._bank.drift)
+                self.drift = self.drift if drift is None else drift
             await self.round()
             turn += 1
             await asyncio.sleep(self._round_s)
 
     async def round(self) -> None:
         """One round: sign in, reap, release."""
-        self.live_replicas = max(1, await self._safely(self._bank.sign_in) or self.live_replicas)
+        live = await self._safely(self._bank.sign_in)
+        self.live_replicas = live or self.live_replicas
+        if live is None:
+            self._grace = _GRACE_ROUNDS
+            return
+        if self._grace:
+            self._grace -= 1
+            return
         self.reaped += await self._safely(self._bank.reap) or 0
         await self._safely(self._bank.release)
 

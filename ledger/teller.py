@@ -70,12 +70,12 @@ class Teller:
     async def _asked(self, ask: HoldAsk) -> HoldReply:
         try:
             return await _ask(self._holds[ask.wallet_id.int % len(self._holds)], ask)
-        except BankBusy:
-            return await _ask(self._alone, ask)
-        except BankUnavailable:
-            raise
-        except Exception:
-            return await _ask(self._alone, ask)
+        except BankUnavailable as away:
+            if not isinstance(away, BankBusy):
+                raise
+        except Exception as failure:
+            _log.warning("a batch of holds was refused, each is asked alone", extra={"reason": repr(failure)})
+        return await _ask(self._alone, ask)
 
     def _lane(
         self, run: Callable[[Sequence[HoldAsk]], Awaitable[Sequence[HoldReply]]], batch: int, waiting: int

@@ -1,7 +1,7 @@
 """What a call consumed. Pure.
 
-A ``Usage`` is a vector of *disjoint* parts: every token stands in exactly one field, so that the parts add up and each has
-one price. How a backend reports them is the meter's business, not this file's.
+A ``Usage`` is a vector of *disjoint* parts: every token stands in exactly one field, so that the parts add up and each
+has one price. How a backend reports them is the meter's business, not this file's.
 """
 
 from __future__ import annotations

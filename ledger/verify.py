@@ -48,7 +48,8 @@ async def verify(engine: AsyncEngine) -> list[Finding]:
 
 async def _i1(connection: Any) -> Finding:
     rows = await connection.fetch(
-        "SELECT entry_id, currency, sum(amount) AS sum FROM postings GROUP BY entry_id, currency HAVING sum(amount) <> 0"
+        "SELECT entry_id, currency, sum(amount) AS sum FROM postings "
+        "GROUP BY entry_id, currency HAVING sum(amount) <> 0"
     )
     lost = await connection.fetch(
         "SELECT e.ref FROM journal_entries e LEFT JOIN postings p ON p.entry_id = e.id WHERE p.entry_id IS NULL"
@@ -71,8 +72,9 @@ async def _i2(connection: Any) -> Finding:
         SELECT w.id, w.spendable, coalesce(g.live, 0) AS live, coalesce(p.posted, 0) AS posted
         FROM wallets w
         LEFT JOIN (SELECT wallet_id, sum(remaining) AS live FROM grants GROUP BY wallet_id) g ON g.wallet_id = w.id
-        LEFT JOIN (SELECT wallet_id, -sum(amount) AS posted FROM postings WHERE wallet_id IS NOT NULL GROUP BY wallet_id) p
-            ON p.wallet_id = w.id
+        LEFT JOIN (
+            SELECT wallet_id, -sum(amount) AS posted FROM postings WHERE wallet_id IS NOT NULL GROUP BY wallet_id
+        ) p ON p.wallet_id = w.id
         WHERE w.spendable <> coalesce(g.live, 0) OR w.spendable <> coalesce(p.posted, 0)
         """
     )
@@ -150,7 +152,9 @@ async def _i5(connection: Any) -> Finding:
     broken += [f"hold {r['id']} is {r['state']} and its charge does not say so" for r in uncharged]
     broken += [f"charge {r['request_id']} was never admitted" for r in stray]
     count = await connection.fetchval("SELECT count(*) FROM charges")
-    return Finding("I5", "per call at most one provisional and one final; each ended call has its charge", count, tuple(broken))
+    return Finding(
+        "I5", "per call at most one provisional and one final; each ended call has its charge", count, tuple(broken)
+    )
 
 
 async def _i6(connection: Any) -> Finding:
@@ -173,8 +177,7 @@ async def _i6_posted(connection: Any) -> Finding:
     rows = await connection.fetch(
         """
         SELECT c.request_id, c.last, coalesce(sum(-p.amount), 0) AS revenue FROM (
-            SELECT request_id, max(amount) FILTER (WHERE rev <> 'provisional') AS final, max(amount) AS any,
-                   coalesce(max(amount) FILTER (WHERE rev <> 'provisional'), max(amount)) AS last,
+            SELECT request_id, coalesce(max(amount) FILTER (WHERE rev <> 'provisional'), max(amount)) AS last,
                    array_agg(entry_id) AS entries
             FROM charges GROUP BY request_id
         ) c LEFT JOIN postings p ON p.entry_id = ANY (c.entries) AND p.account = 'rev:usage'

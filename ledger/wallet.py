@@ -1,7 +1,7 @@
 """A wallet and its grants, as a working copy inside one transaction. Pure.
 
-Money in a wallet is the sum of its live grants; a grant is money of one kind with its own end. The store locks and reads a
-wallet, these methods decide, the store writes back what changed.
+Money in a wallet is the sum of its live grants; a grant is money of one kind with its own end. The store locks and
+reads a wallet, these methods decide, the store writes back what changed.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def output_reserve(n: int, expected: int, *bounds: int | None) -> int:
 
     Bounds are what was asked for, the tier's cap, the model's cap; None is no bound.
     """
-    return n * min(expected, *(bound for bound in bounds if bound is not None), expected)
+    return n * min([expected, *(bound for bound in bounds if bound is not None)])
 
 
 def image_tokens(head: bytes, detail: str = "") -> int:
@@ -165,8 +165,8 @@ def _webp(data: bytes) -> tuple[int, int] | None:
     if form == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
-    if form == b"VP8L":
-        bits = _pair((struct.unpack_from("<I", data, 21)[0], 0))[0]
+    if form == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if form == b"VP8X" and len(data) >= 30:
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1

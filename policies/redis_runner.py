@@ -15,6 +15,7 @@ from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from policies.buckets import BucketsBusy
@@ -134,19 +135,29 @@ async def _reply(connection: AbstractConnection) -> Any:
 
 
 class ClusterRunner:
-    """Each command goes by itself to the node of its keys. At most `open_max` at once."""
+    """Each command goes by itself to the node of its keys.
 
-    def __init__(self, client: RedisCluster, open_max: int = 4096) -> None:
+    At most `travelling_max` at once (redis-py opens up to 100 connections a node) and `open_max` with those that wait;
+    nobody waits longer than `wait_max_s`.
+    """
+
+    def __init__(
+        self, client: RedisCluster, travelling_max: int = 64, open_max: int = 4096, wait_max_s: float = 1.0
+    ) -> None:
         self._client = client
+        self._gate = asyncio.Semaphore(travelling_max)
         self._open_max = open_max
+        self._wait_max_s = wait_max_s
         self._open: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
+        self._started = False
 
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
         if len(self._open) >= self._open_max:
             raise BucketsBusy(f"{self._open_max} commands are open to Redis already")
         entry = _Entry(command, abandoned)
-        # A task of its own: redis-py puts a connection back with its reply unread if the caller leaves mid-command.
-        task = asyncio.create_task(self._send(entry))
+        # A task of its own, so that a caller who leaves does not cut the command off after it was sent.
+        task = asyncio.create_task(self._resolve(entry))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
         return await entry.reply
@@ -157,11 +168,38 @@ class ClusterRunner:
             await asyncio.wait(self._open)
         await self._client.aclose()
 
-    async def _send(self, entry: _Entry) -> None:
+    async def _resolve(self, entry: _Entry) -> None:
         try:
-            entry.resolve(await self._client.execute_command(*entry.command))
+            await self._pass_gate()
+            try:
+                entry.resolve(await self._send(entry.command))
+            finally:
+                self._gate.release()
         except Exception as error:
+            # Handed to the caller, who would otherwise wait for ever.
             entry.resolve(error)
+
+    async def _pass_gate(self) -> None:
+        try:
+            async with asyncio.timeout(self._wait_max_s):
+                await self._gate.acquire()
+        except TimeoutError as error:
+            raise BucketsBusy("too many commands are on their way to Redis") from error
+
+    async def _send(self, command: Command) -> Any:
+        await self._start()
+        try:
+            return await self._client.execute_command(*command)
+        except AttributeError as error:
+            # redis-py writes to a connection that another of its tasks has closed while it reads the topology anew.
+            raise RedisConnectionError("the connection was closed") from error
+
+    async def _start(self) -> None:
+        """Learns the topology before the first command: redis-py cuts commands off that run while it learns."""
+        async with self._starting:
+            if not self._started:
+                await self._client.initialize()
+                self._started = True
 
 
 def _resolve_all(entries: Iterable[_Entry], reply: object) -> None:

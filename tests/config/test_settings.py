@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 from pydantic import ValidationError
 
 from config.settings import (
-    Settings,
     SettingsError,
     config_path,
     database_url,
@@ -23,8 +23,6 @@ from config.settings import (
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty folder and no setting in the environment."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("FAREBOX_"):
             monkeypatch.delenv(name)
@@ -193,8 +191,6 @@ def test_an_unset_variable_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_setting_says_what_it_is() -> None:
-    table = settings_table()
-    for part in (Settings, *(type(f.default) for f in Settings.model_fields.values() if hasattr(f.default, "model_fields"))):
-        for name, field in part.model_fields.items():
-            if name != "issuers" and not hasattr(field.default, "model_fields"):
-                assert field.description and f"{name.upper()}`" in table
+    rows = [row.split("|") for row in settings_table().splitlines()[2:]]
+    assert all(len(row) == 5 and row[3].strip() for row in rows)
+    assert "`FAREBOX_LIMITS__BODY_BYTES_MAX`" in settings_table() and "[[issuers]] jwks_url" in settings_table()

@@ -16,7 +16,9 @@ def test_numbers_with_a_point_stay_exact(tmp_path: Path) -> None:
     assert read_toml(tmp_path / "f.toml") == {"price": Decimal("0.1")}
 
 
-@pytest.mark.parametrize(("text", "told"), [(b"a = ", "is not TOML"), (b"\xff", "is not TOML"), (b"#" * 9_000_000, "larger")])
+@pytest.mark.parametrize(
+    ("text", "told"), [(b"a = ", "is not TOML"), (b"\xff", "is not TOML"), (b"#" * 9_000_000, "larger")]
+)
 def test_what_cannot_be_read_names_the_file(tmp_path: Path, text: bytes, told: str) -> None:
     (tmp_path / "f.toml").write_bytes(text)
     with pytest.raises(ComplaintsError, match=told) as caught:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.filter import TERMINAL_BYTES_MAX, StreamFilter
 from gateway.meter import Reading, StreamMeter
 from gateway.sse import EventTooLarge
+from ledger.usage import Usage
 
 RECORDINGS = sorted((Path(__file__).parent.parent / "recordings").glob("*.jsonl"))
 ENDS = {"lf": b"\n", "crlf": b"\r\n", "cr": b"\r"}
@@ -159,18 +160,10 @@ def test_a_line_nested_beyond_reach_is_dropped_and_the_stream_goes_on() -> None:
     assert passed([deep + b'data: {"b":1}\n\n'])[0] == b'data: {"b":1}\n\n'
 
 
-PIECES = st.sampled_from(
-    [
-        *b'data:|data: | |\n|\n\n|\r|\r\n|{|}|"a":1|,|"event":{}|: c|{"event":1}|[DONE]|NaN|id: 1|:|[|]'.split(b"|"),
-        b'{"usage":{"prompt_tokens":3,"completion_tokens":1}}',
-        b'{"choices":[]}',
-        b"\xef\xbb\xbf",
-        b"\xe2\x80\xa8",
-        b"\x0b",
-        b"\xff",
-        b'"\\u0065vent"',
-    ]
-)
+FRAMES = b'data:|data: | |\n|\n\n|\r|\r\n|{|}|"a":1|,|"event":{}|: c|{"event":1}|[DONE]|NaN|id: 1|:|[|]'.split(b"|")
+ODD = [b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\x0b", b"\xff", b'"\\u0065vent"']
+CHUNKS = [b'{"usage":{"prompt_tokens":3,"completion_tokens":1}}', b'{"choices":[]}']
+PIECES = st.sampled_from([*FRAMES, *ODD, *CHUNKS])
 
 
 @settings(max_examples=600)
@@ -225,9 +218,13 @@ def test_a_hidden_line_leaves_the_rest_of_its_event_whole() -> None:
 
 
 def test_cost_and_balance_stand_at_the_end_of_the_final_usage() -> None:
-    asked = []
-    stream = TEXT + b"\n\n" + USAGE + b"\r\n\r\n"
-    out, _, _ = passed([stream], cost=lambda usage: asked.append(usage) or ("0.0012", "4.9988"))
+    asked: list[Usage] = []
+
+    def cost(usage: Usage) -> tuple[str, str]:
+        asked.append(usage)
+        return "0.0012", "4.9988"
+
+    out, _, _ = passed([TEXT + b"\n\n" + USAGE + b"\r\n\r\n"], cost=cost)
     assert out == TEXT + b"\n\n" + USAGE[:-2] + b',"cost":"0.0012","balance":"4.9988"}}\r\n\r\n'
     assert [(usage.input, usage.output) for usage in asked] == [(2, 1)]
 

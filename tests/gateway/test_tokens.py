@@ -80,9 +80,14 @@ def test_what_must_not_be_swallowed_goes_on_its_way(error: type[BaseException]) 
 async def test_long_texts_are_counted_off_the_event_loop(
     tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[threading.Thread] = []
     count = tokenizers.count
-    monkeypatch.setattr(tokenizers, "count", lambda *args: seen.append(threading.current_thread()) or count(*args))
+
+    def noted(*args: str) -> int:
+        seen.append(threading.current_thread())
+        return count(*args)
+
+    monkeypatch.setattr(tokenizers, "count", noted)
     short, long = "word " * 100, "word " * 10_000
     assert await tokenizers.count_async(short) == count(short)
     assert await tokenizers.count_async(long) == count(long)

@@ -85,7 +85,7 @@ class Play:
         return answer
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, max_size=60))
 async def test_the_scripts_and_their_specification_never_differ(
     redis_url: str, steps: list[tuple[str, int, tuple[int, ...], int]]

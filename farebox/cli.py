@@ -1,0 +1,247 @@
+"""The command ``farebox``: reads its words, builds the settings once, and hands over to the room that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from config.catalog import Declared
+from config.catalog_file import read_catalog
+from config.complaints import ComplaintsError
+from config.settings import Settings, config_path, load_settings
+from config.toml_file import CATALOG_KEYS, read_toml
+
+app = typer.Typer(
+    help="Farebox meters LLM traffic: who is calling, what they may do, what it costs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+migrate_app = typer.Typer(help="Bring the database's schema up, down, or say where it stands.", no_args_is_help=True)
+key_app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
+user_app = typer.Typer(help="Make and show users, and change their tier.", no_args_is_help=True)
+app.add_typer(migrate_app, name="migrate")
+app.add_typer(key_app, name="key")
+app.add_typer(user_app, name="user")
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@app.command()
+def serve() -> None:
+    """Serve the gateway; the schema is brought up first. SIGTERM drains."""
+    from farebox.logs import set_up_logs
+    from farebox.serve import serve as run
+
+    settings, declared = configured()
+    set_up_logs(settings.log_level)
+    _run(run(settings, declared))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit after the tour.")] = False,
+) -> None:
+    """Show everything on this machine: a demo backend, a user per tier, and a tour with real calls."""
+    from farebox.demo import demo as run
+    from farebox.logs import set_up_logs
+
+    set_up_logs("error")
+    _run(run(once=once))
+
+
+@app.command()
+def verify(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Recompute every invariant of the ledger; exit 0 only if all hold."""
+    from farebox.desk import verify_ledger
+
+    findings = _run(verify_ledger(configured()[0]))
+    if as_json:
+        shown = [
+            {"name": f.name, "says": f.says, "looked_at": f.looked_at, "holds": f.holds, "broken": f.broken}
+            for f in findings
+        ]
+        print(json.dumps(shown, indent=2))
+    else:
+        for finding in findings:
+            print(finding.line())
+    raise typer.Exit(0 if all(finding.holds for finding in findings) else 1)
+
+
+@migrate_app.command("up")
+def migrate_up() -> None:
+    """Run the steps that are missing."""
+    from farebox.desk import migrate
+
+    print(_run(migrate(configured()[0], "up")))
+
+
+@migrate_app.command("down")
+def migrate_down(
+    steps: Annotated[int, typer.Option(min=1, help="How many steps to undo.")] = 1,
+    everything: Annotated[bool, typer.Option("--all", help="Undo all steps: this deletes every table.")] = False,
+) -> None:
+    """Undo steps; data in the tables they made is gone."""
+    from farebox.desk import migrate
+
+    print(_run(migrate(configured()[0], "down", None if everything else steps)))
+
+
+@migrate_app.command("status")
+def migrate_status() -> None:
+    """Say where the schema stands."""
+    from farebox.desk import migrate
+
+    print(_run(migrate(configured()[0], "status")))
+
+
+@user_app.command("create")
+def user_create(
+    name: str,
+    email: str = "",
+    tier: Annotated[str, typer.Option(help="Without it the default tier.")] = "",
+    credit: Annotated[str, typer.Option(help="USD to begin with, like 5.00.")] = "",
+) -> None:
+    """Make a user and a key, which is shown once."""
+    from farebox.desk import create_user
+
+    _print(_run(create_user(configured()[0], name, email=email, tier=tier or None, credit=credit or None)))
+
+
+@user_app.command("show")
+def user_show(who: Annotated[str, typer.Argument(help="Id, subject or e-mail address.")]) -> None:
+    """Show a user's tier, balance and last charges."""
+    from farebox.desk import show_user
+
+    _print(_run(show_user(configured()[0], who)))
+
+
+@user_app.command("tier")
+def user_tier(who: str, tier: str) -> None:
+    """Give a user another tier; effective everywhere within two seconds."""
+    from farebox.desk import set_tier
+
+    _print(_run(set_tier(configured()[0], who, tier)))
+
+
+@user_app.command("credit")
+def user_credit(
+    who: Annotated[str, typer.Argument(help="Id, subject or e-mail address.")],
+    usd: Annotated[str, typer.Argument(help="USD, like 5.00.")],
+    ref: Annotated[str, typer.Option(help="Booked once for each reference (an invoice number, say).")],
+    kind: Annotated[str, typer.Option(help="paid (money came in) or promo (a gift).")] = "paid",
+    days: Annotated[int, typer.Option(help="Ends after so many days; 0: never.")] = 0,
+) -> None:
+    """Put money in a user's wallet."""
+    from farebox.desk import credit
+
+    ends = datetime.now(UTC) + timedelta(days=days) if days else None
+    _print(_run(credit(configured()[0], who, usd, kind=kind, ref=ref, expires_at=ends)))
+
+
+@key_app.command("create")
+def key_create(
+    name: str,
+    user: Annotated[str, typer.Option(help="Whose key: id, subject or e-mail address.")] = "",
+    forward_users: Annotated[
+        bool, typer.Option("--forward-users", help="A service's key, which names its user in each call.")
+    ] = False,
+    plain_headers: Annotated[
+        bool, typer.Option("--plain-headers", help="The service may name users in unsigned headers.")
+    ] = False,
+    realm: Annotated[str, typer.Option(help="Name under which a service's users are kept apart.")] = "open-webui",
+    days: Annotated[int, typer.Option(help="Expires after so many days; 0: never.")] = 0,
+) -> None:
+    """Make a key and show it, once."""
+    from farebox.desk import create_key
+
+    ends = datetime.now(UTC) + timedelta(days=days) if days else None
+    made = create_key(
+        configured()[0],
+        name,
+        user=user,
+        forward_users=forward_users,
+        plain_headers=plain_headers,
+        realm=realm,
+        expires_at=ends,
+    )
+    _print(_run(made))
+
+
+@key_app.command("list")
+def key_list() -> None:
+    """List keys; secrets are not kept and cannot be shown."""
+    from farebox.desk import list_keys
+
+    _print(_run(list_keys(configured()[0])))
+
+
+@key_app.command("revoke")
+def key_revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix or id.")]) -> None:
+    """Revoke a key; effective everywhere within two seconds."""
+    from farebox.desk import revoke_key
+
+    _print(_run(revoke_key(configured()[0], prefix)))
+
+
+def configured() -> tuple[Settings, Declared]:
+    """Settings and catalogue of this process; ends it, naming everything that is wrong, when something is."""
+    complaints: list[str] = []
+    settings, declared = None, Declared()
+    try:
+        settings = load_settings()
+    except ComplaintsError as error:
+        complaints += map(str, error.complaints)
+    try:
+        if (path := config_path()) is not None:
+            tables = {name: value for name, value in read_toml(path).items() if name in CATALOG_KEYS}
+            declared = read_catalog(tables, default_tier=settings.default_tier if settings else None)
+    except ComplaintsError as error:
+        complaints += (str(each) for each in error.complaints if str(each) not in complaints)
+    if complaints or settings is None:
+        print("Farebox cannot start with these settings:", file=sys.stderr)
+        for complaint in complaints:
+            print(f"  {complaint}", file=sys.stderr)
+        raise typer.Exit(2)
+    return settings, declared
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; what an operator can mend is said in a sentence, without a traceback."""
+    from accounts.store_sql import AccountsUnavailable, PepperMismatch
+    from config.catalog_sql import CatalogError
+    from farebox.desk import DeskError
+    from farebox.engines import EnginesError
+    from farebox.migrate import MigrationError
+    from farebox.serve import StartError
+    from gateway.tokens import VocabularyError
+    from ledger.store import BankUnavailable
+
+    known = (
+        StartError, EnginesError, MigrationError, PepperMismatch, CatalogError, VocabularyError, BankUnavailable,
+        AccountsUnavailable, DeskError, OSError,
+    )  # fmt: skip
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except known as error:
+        print(f"farebox: {error or type(error).__name__}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _print(shown: dict[str, Any] | list[dict[str, Any]]) -> None:
+    for each in shown if isinstance(shown, list) else [shown]:
+        for name, value in each.items():
+            print(f"{name:14} {value}")
+        if isinstance(shown, list):
+            print()

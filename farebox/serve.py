@@ -1,0 +1,190 @@
+"""Assembles a running Farebox: engines, schema, gateway, sockets; and takes it apart again without losing a charge.
+
+Signals are ours, not the server's: SIGTERM (or Ctrl-C) takes no new calls, lets running ones end, settles and posts
+everything, then stops; a second one stops waiting for the callers, never for the money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from pydantic import SecretStr
+
+from config.catalog import Declared
+from config.secrets_file import ensure_secret
+from config.settings import Settings, split_bind
+from farebox.engines import Engines
+from farebox.migrate import upgrade
+from gateway.app import Gateway, open_gateway
+from gateway.downstream import Endpoint
+
+_log = structlog.get_logger("farebox")
+_BACKLOG = 4096
+# Above the 15 s after which Open WebUI's client drops an idle connection: the side that asks closes first.
+_KEEP_ALIVE_S = 75
+_CLOSE_S = 5
+
+
+class StartError(Exception):
+    """Farebox cannot start; the message is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the engines are."""
+
+    database: str
+    redis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A Farebox that serves. ``url`` is the gateway's address, ``metrics_url`` where Prometheus looks."""
+
+    url: str
+    metrics_url: str
+    gateway: Gateway
+    urls: Urls
+
+
+@asynccontextmanager
+async def engines(settings: Settings) -> AsyncIterator[Urls]:
+    """The engines the settings name; embedded ones for those they do not. Raises engines.EnginesError."""
+    database, redis = settings.database_url, settings.redis_url
+    embedded = None
+    if database is None or redis is None:
+        embedded = await asyncio.to_thread(
+            Engines.start, settings.data_dir, postgres=database is None, redis=redis is None
+        )
+    try:
+        yield Urls(
+            database.get_secret_value() if database else embedded.database_url if embedded else "",
+            redis.get_secret_value() if redis else embedded.redis_url if embedded else "",
+        )
+    finally:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.stop)
+
+
+def pepper_of(settings: Settings) -> SecretStr:
+    """The secret under which key digests are made: the setting, else one made once in the data folder."""
+    return settings.key_pepper or ensure_secret(settings.data_dir / "key_pepper")
+
+
+@asynccontextmanager
+async def running(settings: Settings, declared: Declared) -> AsyncIterator[Running]:
+    """A Farebox on its sockets, until the block ends; then it is drained with no patience left for callers."""
+    async with AsyncExitStack() as stack:
+        front = stack.enter_context(_listening(settings.bind))
+        metrics_socket = stack.enter_context(_listening(settings.metrics_bind)) if settings.metrics_bind else None
+        urls = await stack.enter_async_context(engines(settings))
+        await upgrade(urls.database)
+        gateway = await stack.enter_async_context(
+            open_gateway(
+                settings,
+                database_url=urls.database,
+                redis_url=urls.redis,
+                pepper=pepper_of(settings),
+                declared=declared,
+            )
+        )
+        await stack.enter_async_context(_served(gateway.app, front))
+        if metrics_socket is not None:
+            await stack.enter_async_context(_served(gateway.metrics_app, metrics_socket))
+        gc.collect()
+        gc.freeze()
+        url = _url(front)
+        yield Running(url, f"{_url(metrics_socket or front)}/metrics", gateway, urls)
+        await gateway.drain(0)
+
+
+async def serve(settings: Settings, declared: Declared) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError and what ``running`` raises when it cannot start."""
+    term, hurry = asyncio.Event(), asyncio.Event()
+    with _signals(term, hurry):
+        async with running(settings, declared) as farebox:
+            _log.info("serving", url=farebox.url, metrics=farebox.metrics_url)
+            print(f"Farebox serves at {farebox.url}/v1 (metrics at {farebox.metrics_url})", flush=True)
+            await term.wait()
+            _log.info("draining", timeout_s=settings.drain_timeout_s)
+            done = await farebox.gateway.drain(settings.drain_timeout_s, hurry)
+            _log.info("drained", everything_posted=done)
+
+
+@contextlib.contextmanager
+def _signals(term: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        (hurry if term.is_set() else term).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _listening(bind: str) -> Iterator[socket.socket]:
+    host, port = split_bind(bind)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise StartError(f"cannot listen on {bind}: {error.strerror}") from error
+    with listener:
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: who drains what in which order is decided above."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def _served(app: Endpoint, listener: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_CLOSE_S,
+        backlog=_BACKLOG,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+                raise StartError("the HTTP server ended while it was starting")
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await task

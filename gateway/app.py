@@ -1,0 +1,248 @@
+"""The composition root of the data plane: settings in, ASGI application out.
+
+``open_gateway`` opens every resource and closes them in the reverse order; nothing else in this room makes one. It runs
+beside the server, not inside its lifespan: a server may end its lifespan before the streams it cut have been settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+
+from accounts.directory import Directory
+from accounts.store_sql import Accounts
+from config.catalog import Catalog, Declared
+from config.catalog_sql import seed
+from config.keeper import CatalogKeeper
+from config.settings import Settings
+from config.watch import Watcher
+from gateway.account import Account, Models
+from gateway.admission import Admitter
+from gateway.books import Books
+from gateway.calllog import CallLog
+from gateway.counting import Counting
+from gateway.downstream import Endpoint, Receive, Scope, Send
+from gateway.forward import Forwarder
+from gateway.identity import Identity
+from gateway.issuers import Issuers
+from gateway.metrics import Metrics
+from gateway.phase import Stop
+from gateway.proxy import SURFACES, Gate, Proxy
+from gateway.pulse import Pulse
+from gateway.pump import House
+from gateway.routes import Health, metrics_routes, routes
+from gateway.tokens import Tokenizers
+from gateway.upstream import Upstreams
+from ledger.money import NANO
+from ledger.poster import Poster
+from ledger.spool import Spool
+from ledger.store_sql import PostgresBank, make_engine
+from ledger.sweep import Sweeper
+from ledger.teller import Teller
+from policies.buckets_fallback import BucketsWithFallback
+from policies.buckets_memory import BucketsMemory
+from policies.buckets_redis import BucketsRedis, connect
+from policies.estimate import RunningP90
+
+_log = logging.getLogger("farebox.gateway")
+_ACCOUNTS_POOL = 4
+_FLUSH_S = 20.0
+_START_S = 30.0
+
+class Gateway:
+    """The running data plane. ``app`` is its ASGI application, ``metrics_app`` the one for a port of its own."""
+
+    def __init__(
+        self, app: Endpoint, metrics_app: Endpoint, metrics: Metrics, gate: Gate, pulse: Pulse, poster: Poster
+    ) -> None:
+        self.app = app
+        self.metrics_app = metrics_app
+        self.metrics = metrics
+        self._gate = gate
+        self._pulse = pulse
+        self._poster = poster
+
+    async def drain(self, timeout_s: float, hurry: asyncio.Event | None = None) -> bool:
+        """Take no new calls, let running ones go on for ``timeout_s`` (or until ``hurry`` is set), end the rest with an
+        error event, and post everything. True if all of it is committed; what is not is on disk."""
+        self._gate.draining = True
+        deadline = time.monotonic() + timeout_s
+        while self._pulse.pumps and time.monotonic() < deadline and not (hurry and hurry.is_set()):
+            await asyncio.sleep(0.05)
+        for pump in tuple(self._pulse.pumps):
+            pump.stop(Stop.DRAINED)
+        while self._pulse.pumps and time.monotonic() < deadline + _FLUSH_S:
+            await asyncio.sleep(0.02)
+        return await self._poster.flush(_FLUSH_S)
+
+
+class Front:
+    """Metered routes go straight to their endpoints; everything else through Starlette's router."""
+
+    def __init__(self, metered: dict[str, Endpoint], rest: Starlette) -> None:
+        self._metered = metered
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = self._metered.get(scope["path"])
+            if endpoint is not None:
+                return await endpoint(scope, receive, send)
+        await self._rest(scope, receive, send)
+
+
+@asynccontextmanager
+async def open_gateway(
+    settings: Settings, *, database_url: str, redis_url: str, pepper: SecretStr, declared: Declared
+) -> AsyncIterator[Gateway]:
+    """The data plane on these engines, with a migrated schema. Raises what keeps it from starting: PepperMismatch,
+    CatalogError, VocabularyError, BankUnavailable, TimeoutError."""
+    async with AsyncExitStack() as stack:
+        limits, bank_part = settings.limits, settings.bank
+        metrics = Metrics()
+        log = CallLog()
+        log.start()
+        stack.callback(log.stop)
+        tokenizers = await asyncio.to_thread(Tokenizers.load, Path(settings.data_dir))
+
+        accounts_engine = make_engine(database_url, size=_ACCOUNTS_POOL, name="farebox accounts")
+        stack.push_async_callback(accounts_engine.dispose)
+        bank_engine = make_engine(
+            database_url, size=bank_part.pool_size, command_timeout_s=bank_part.statement_timeout_s, name="farebox bank"
+        )
+        stack.push_async_callback(bank_engine.dispose)
+
+        accounts = Accounts(
+            accounts_engine,
+            pepper=pepper.get_secret_value().encode(),
+            default_tier=settings.default_tier,
+            default_language=settings.default_language,
+        )
+        await accounts.check_pepper()
+        await seed(accounts_engine, declared)
+        directory = Directory(accounts, keys_max=limits.keys_cached, users_max=limits.users_cached)
+        await directory.start()
+        stack.push_async_callback(directory.aclose)
+        keeper = CatalogKeeper(accounts_engine)
+        await keeper.start()
+        stack.push_async_callback(keeper.aclose)
+        watcher = Watcher(database_url, [keeper, directory])
+        stack.push_async_callback(watcher.aclose)
+        async with asyncio.timeout(_START_S):
+            await watcher.start()
+
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        bank, sweeper = await _open_bank(stack, bank_engine, settings, owner)
+        poster = Poster(bank, Spool(settings.data_dir / "spool", owner), batch=bank_part.post_batch_max)
+        poster.start()
+        stack.push_async_callback(poster.stop)
+        teller = Teller(
+            bank,
+            regret=poster.submit,
+            lanes=bank_part.hold_lanes,
+            batch=bank_part.hold_batch_max,
+            waiting=bank_part.hold_queue_max,
+        )
+
+        redis = settings.redis
+        client = connect(redis_url, redis.cluster, redis.connect_timeout_s, redis.timeout_s)
+        buckets = BucketsWithFallback(
+            BucketsRedis(client), BucketsMemory(), redis.on_failure, lambda: sweeper.live_replicas
+        )
+        stack.push_async_callback(buckets.aclose)
+        upstreams = Upstreams()
+        stack.push_async_callback(upstreams.aclose)
+
+        def catalog() -> Catalog:
+            return keeper.current
+
+        output_seen = RunningP90()
+        counting = Counting(tokenizers)
+        admitter = Admitter(
+            catalog=catalog,
+            buckets=buckets,
+            teller=teller,
+            bank=bank,
+            counting=counting,
+            output_seen=output_seen,
+            default_tier=settings.default_tier,
+            upgrade_url=settings.upgrade_url,
+        )
+        pulse = Pulse(
+            bank,
+            buckets,
+            beat_s=bank_part.beat_s,
+            send_timeout_s=limits.send_timeout_s,
+            drain_stream_s=limits.drain_stream_s,
+        )
+        pulse.start()
+        stack.push_async_callback(pulse.stop)
+        house = House(
+            admitter,
+            Forwarder(upstreams, catalog, settings.timeouts, limits),
+            counting,
+            teller,
+            Books(poster, buckets, metrics, log, output_seen),
+            pulse,
+            bank_part.beat_tokens,
+        )
+        identity = Identity(directory, Issuers(settings.issuers), settings.openwebui.jwt_secret)
+        gate = Gate(limits.streams_max, lambda: len(pulse.pumps))
+        metered: dict[str, Endpoint] = {
+            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits, metrics)
+            for surface in SURFACES
+        }
+        health = Health(lambda: not gate.draining, bank, buckets if redis.on_failure == "refuse" else None)
+        rest = routes(
+            metered,
+            models=Models(identity, admitter, catalog),
+            account=Account(identity, admitter, catalog, bank, buckets),
+            health=health,
+            metrics=metrics if settings.metrics_bind is None else None,
+        )
+        _watch(metrics, pulse, poster, buckets, sweeper)
+        yield Gateway(Front(metered, rest), metrics_routes(metrics), metrics, gate, pulse, poster)
+
+
+async def _open_bank(
+    stack: AsyncExitStack, engine: AsyncEngine, settings: Settings, owner: str
+) -> tuple[PostgresBank, Sweeper]:
+    """The bank, and the sweeper that has signed this process in."""
+    horizon_s = settings.timeouts.total_s + settings.bank.hold_ttl_s
+    bank = PostgresBank(engine, owner=owner, ttl_s=settings.bank.hold_ttl_s, horizon_s=horizon_s)
+    await bank.make_months()
+    sweeper = Sweeper(bank)
+    await sweeper.round()
+    sweeper.start()
+    stack.push_async_callback(bank.sign_out)
+    stack.push_async_callback(sweeper.stop)
+    return bank, sweeper
+
+
+def _watch(
+    metrics: Metrics, pulse: Pulse, poster: Poster, buckets: BucketsWithFallback, sweeper: Sweeper
+) -> None:
+    """The gauges are read when somebody looks, not kept."""
+
+    def refresh() -> None:
+        metrics.streams_open.set(len(pulse.pumps))
+        metrics.holds_open.set(sum(1 for pump in pulse.pumps if pump.admission is not None))
+        metrics.holds_usd.set(sum(pump.held for pump in pulse.pumps) / NANO)
+        metrics.posting_lag.set(poster.lag_s)
+        metrics.spool_events.set(poster.spooled)
+        metrics.refused_settlements.set(poster.refused)
+        metrics.limiter_degraded.set(buckets.degraded)
+        metrics.ledger_drift.set(sweeper.drift / NANO)
+
+    metrics.before_scrape(refresh)

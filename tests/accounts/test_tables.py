@@ -1,0 +1,18 @@
+"""The declarations agree with the tables the migrations make."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, Table, inspect
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from accounts.tables import api_keys, secret_fingerprints, users
+
+
+@pytest.mark.parametrize("table", [users, api_keys, secret_fingerprints], ids=lambda table: table.name)
+async def test_a_declared_table_has_the_databases_columns(engine: AsyncEngine, table: Table) -> None:
+    def columns(connection: Connection) -> set[str]:
+        return {column["name"] for column in inspect(connection).get_columns(table.name)}
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(columns) == set(table.c.keys())

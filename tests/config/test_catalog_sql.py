@@ -1,0 +1,142 @@
+"""The catalogue in the database: file and API do not undo each other, and a price is never edited."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from config.catalog import Declared, Model, Rates, Upstream
+from config.catalog_sql import CatalogError, load, read, seed
+from policies.tier import Tier, Window
+
+MODEL = Model(id="m", upstream="u", upstream_model="m")
+DECLARED = Declared(
+    upstreams=(Upstream("u", "http://u"),),
+    models=(MODEL,),
+    tiers=(Tier(name="free", windows=(Window(5, "requests", 60),)),),
+    rates={"m": Rates({"input": 7}, 3)},
+)
+
+
+async def run(engine: AsyncEngine, statement: str, **values: Any) -> list[Any]:
+    async with engine.begin() as connection:
+        result = await connection.execute(text(statement), values)
+        return list(result.all()) if result.returns_rows else []
+
+
+async def test_what_is_seeded_is_loaded_again(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    catalog = await load(engine)
+    assert catalog.tier("free") == DECLARED.tiers[0]
+    assert catalog.model("m") == MODEL
+    assert catalog.upstream("u") == DECLARED.upstreams[0]
+    price = catalog.price("m")
+    assert price is not None and (price.pico, price.per_request, price.model) == ({"input": 7}, 3, "m")
+
+
+async def test_seeding_again_changes_nothing(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    before = await load(engine)
+    await seed(engine, DECLARED)
+    assert await load(engine) == before
+
+
+async def test_replicas_that_seed_together_make_one_price(engine: AsyncEngine) -> None:
+    await asyncio.gather(*(seed(engine, DECLARED) for _ in range(4)))
+    assert await run(engine, "SELECT count(*) FROM prices") == [(1,)]
+
+
+async def test_a_change_through_the_api_outlives_a_restart_with_the_same_file(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await run(engine, """UPDATE tiers SET doc = doc || '{"title": "by hand"}'""")
+    await seed(engine, DECLARED)
+    tier = (await load(engine)).tier("free")
+    assert tier is not None and tier.title == "by hand"
+
+
+async def test_a_change_in_the_file_is_applied_to_that_entry_alone(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await run(engine, """UPDATE upstreams SET doc = doc || '{"base_url": "http://by-hand"}'""")
+    await seed(engine, msgspec.structs.replace(DECLARED, tiers=(Tier(name="free", title="by file"),)))
+    catalog = await load(engine)
+    assert catalog.tiers["free"].title == "by file"
+    assert catalog.upstreams["u"].base_url == "http://by-hand"
+
+
+async def test_a_new_title_in_the_file_does_not_bring_an_old_price_back(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await run(engine, """INSERT INTO prices (model_id, doc) VALUES ('m', '{"pico": {"input": 99}}')""")
+    await seed(engine, msgspec.structs.replace(DECLARED, models=(msgspec.structs.replace(MODEL, title="M"),)))
+    catalog = await load(engine)
+    assert catalog.models["m"].title == "M"
+    assert catalog.prices["m"].pico == {"input": 99}
+
+
+async def test_a_changed_price_is_a_new_version_and_the_old_one_stays(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    first = (await load(engine)).prices["m"]
+    await seed(engine, msgspec.structs.replace(DECLARED, rates={"m": Rates({"input": 8})}))
+    second = (await load(engine)).prices["m"]
+    assert second.version > first.version and second.pico == {"input": 8}
+    assert await run(engine, "SELECT version FROM prices ORDER BY 1") == [(first.version,), (second.version,)]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE prices SET doc = '{}'", "DELETE FROM prices", "TRUNCATE prices"])
+async def test_the_database_refuses_to_change_a_price(engine: AsyncEngine, statement: str) -> None:
+    await seed(engine, DECLARED)
+    with pytest.raises(DBAPIError, match="append-only"):
+        await run(engine, statement)
+
+
+async def test_a_price_entered_for_later_is_not_in_force_before(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    later = "INSERT INTO prices (model_id, doc, effective_at) VALUES ('m', '{}', now() + interval '1 hour')"
+    await run(engine, later)
+    catalog, wait = await read(engine)
+    assert catalog.prices["m"].pico == {"input": 7}
+    assert wait is not None and 3500 < wait <= 3600
+
+
+async def test_nothing_waits_where_no_price_is_entered_for_later(engine: AsyncEngine) -> None:
+    assert (await read(engine)).next_price_in_s is None
+
+
+async def test_a_retired_model_is_gone_and_a_retired_tier_still_counts_for_its_members(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await run(engine, "UPDATE models SET retired_at = now()")
+    await run(engine, "UPDATE tiers SET retired_at = now()")
+    catalog = await load(engine)
+    assert catalog.model("m") is None and catalog.tier("free") is not None
+
+
+async def test_a_model_without_its_upstream_is_not_offered(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await run(engine, "UPDATE upstreams SET retired_at = now()")
+    assert (await load(engine)).models == {}
+
+
+async def test_the_revision_tells_two_catalogues_apart(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    before = (await load(engine)).revision
+    await run(engine, """UPDATE tiers SET doc = doc || '{"title": "x"}'""")
+    assert (await load(engine)).revision != before
+
+
+async def test_a_document_that_is_not_understood_is_named(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await run(engine, """UPDATE tiers SET doc = doc || '{"concurrency": "many"}'""")
+    with pytest.raises(CatalogError, match="tiers free"):
+        await load(engine)
+
+
+async def test_a_database_that_is_away_is_a_catalogue_error() -> None:
+    engine = create_async_engine("postgresql+asyncpg://u@127.0.0.1:1/d")
+    with pytest.raises(CatalogError, match="did not answer"):
+        await load(engine)
+    await engine.dispose()

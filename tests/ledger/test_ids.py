@@ -1,0 +1,53 @@
+"""Ids are UUIDs of version 7, and sort by the millisecond they were made in."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.ids import floor, instant_of, uuid7
+from tests.ledger.till import Till
+
+_instants = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+
+
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    made = uuid7()
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+
+def test_ids_do_not_repeat() -> None:
+    assert len({uuid7() for _ in range(10_000)}) == 10_000
+
+
+def test_a_later_id_is_larger() -> None:
+    earlier = uuid7()
+    time.sleep(0.002)
+    assert earlier < uuid7()
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    before = datetime.now(UTC)
+    assert before - timedelta(milliseconds=1) <= instant_of(uuid7()) <= datetime.now(UTC)
+
+
+@given(_instants)
+def test_the_floor_of_an_instant_is_that_millisecond_exactly(instant: datetime) -> None:
+    assert instant_of(floor(instant)) == instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+@given(_instants)
+def test_the_floor_is_the_smallest_id_of_its_millisecond(instant: datetime) -> None:
+    lowest = floor(instant)
+    assert lowest.version == 7
+    assert lowest.int & ((1 << 62) - 1) == 0 and lowest.int >> 64 & 0xFFF == 0
+    assert floor(instant - timedelta(milliseconds=1)) < lowest
+
+
+async def test_the_database_cuts_months_where_the_floor_says(till: Till) -> None:
+    instant = datetime(2026, 12, 1, tzinfo=UTC)
+    assert await till.value("SELECT uuid7_floor($1)", instant) == floor(instant)
