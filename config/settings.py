@@ -53,65 +53,65 @@ class Part(BaseModel):
 class Limits(Part):
     """Bounds of what is read, kept and run at once."""
 
-    body_bytes_max: int = Field(32 * _MIB, ge=_KIB, le=_GIB, description="Largest request body, in bytes.")
-    header_bytes_max: int = Field(64 * _KIB, ge=4 * _KIB, le=_MIB, description="Largest request head, in bytes.")
-    body_timeout_s: float = Field(60, gt=0, le=3600, description="Seconds a caller may take to send its body.")
+    body_bytes_max: int = Field(default=32 * _MIB, ge=_KIB, le=_GIB, description="Largest request body, in bytes.")
+    header_bytes_max: int = Field(default=64 * _KIB, ge=4 * _KIB, le=_MIB, description="Largest request head, in bytes.")
+    body_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may take to send its body.")
     event_bytes_max: int = Field(
-        8 * _MIB, ge=4 * _KIB, le=_GIB, description="Longest line of a streamed reply, in bytes."
+        default=8 * _MIB, ge=4 * _KIB, le=_GIB, description="Longest line of a streamed reply, in bytes."
     )
     reply_bytes_max: int = Field(
-        64 * _MIB, ge=4 * _KIB, le=_GIB, description="Largest reply that is not streamed, in bytes."
+        default=64 * _MIB, ge=4 * _KIB, le=_GIB, description="Largest reply that is not streamed, in bytes."
     )
     queue_bytes_max: int = Field(
-        256 * _KIB,
+        default=256 * _KIB,
         ge=4 * _KIB,
         le=64 * _MIB,
         description="Bytes of a stream kept for a slow caller before upstream is slowed.",
     )
-    send_timeout_s: float = Field(60, gt=0, le=3600, description="Seconds a caller may leave a stream unread.")
-    streams_max: int = Field(2000, ge=1, le=1_000_000, description="Calls one process runs at once.")
+    send_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may leave a stream unread.")
+    streams_max: int = Field(default=2000, ge=1, le=1_000_000, description="Calls one process runs at once.")
     drained_streams_max: int = Field(
-        100, ge=0, le=100_000, description='Streams read to their end after the caller left (on_disconnect = "drain").'
+        default=100, ge=0, le=100_000, description='Streams read to their end after the caller left (on_disconnect = "drain").'
     )
-    drain_stream_s: float = Field(60, ge=0, le=3600, description="Seconds such a stream is read at most.")
+    drain_stream_s: float = Field(default=60, ge=0, le=3600, description="Seconds such a stream is read at most.")
     retries_max: int = Field(
-        2, ge=0, le=10, description="Further tries of a call before its first byte, fallbacks included."
+        default=2, ge=0, le=10, description="Further tries of a call before its first byte, fallbacks included."
     )
-    keys_cached: int = Field(50_000, ge=1, le=10_000_000, description="Keys and tokens one process remembers.")
-    users_cached: int = Field(100_000, ge=1, le=10_000_000, description="Users one process remembers.")
+    keys_cached: int = Field(default=50_000, ge=1, le=10_000_000, description="Keys and tokens one process remembers.")
+    users_cached: int = Field(default=100_000, ge=1, le=10_000_000, description="Users one process remembers.")
 
 
 class Timeouts(Part):
     """How long a backend may take; an upstream may have its own."""
 
-    connect_s: float = Field(5, gt=0, le=300, description="Seconds to open a connection to the backend.")
-    first_byte_s: float = Field(120, gt=0, le=3600, description="Seconds until the backend's reply begins.")
-    idle_s: float = Field(60, gt=0, le=3600, description="Seconds between two pieces of a reply.")
-    total_s: float = Field(600, gt=0, le=86_400, description="Seconds a call may last in all.")
+    connect_s: float = Field(default=5, gt=0, le=300, description="Seconds to open a connection to the backend.")
+    first_byte_s: float = Field(default=120, gt=0, le=3600, description="Seconds until the backend's reply begins.")
+    idle_s: float = Field(default=60, gt=0, le=3600, description="Seconds between two pieces of a reply.")
+    total_s: float = Field(default=600, gt=0, le=86_400, description="Seconds a call may last in all.")
 
 
 class Bank(Part):
     """How the ledger's database is used."""
 
-    pool_size: int = Field(12, ge=3, le=200, description="Database connections of one process.")
-    connect_timeout_s: float = Field(5, gt=0, le=60, description="Seconds to open a database connection.")
-    statement_timeout_s: float = Field(5, gt=0, le=300, description="Seconds one database transaction may take.")
+    pool_size: int = Field(default=12, ge=3, le=200, description="Database connections of one process.")
+    connect_timeout_s: float = Field(default=5, gt=0, le=60, description="Seconds to open a database connection.")
+    statement_timeout_s: float = Field(default=5, gt=0, le=300, description="Seconds one database transaction may take.")
     hold_lanes: int = Field(
-        2, ge=1, le=64, description="Connections that open holds; each commits one batch at a time."
+        default=2, ge=1, le=64, description="Connections that open holds; each commits one batch at a time."
     )
-    hold_batch_max: int = Field(64, ge=1, le=1000, description="Holds opened in one commit.")
-    hold_wait_ms: int = Field(2, ge=0, le=1000, description="Milliseconds a hold waits for others to share its commit.")
-    hold_queue_max: int = Field(4096, ge=1, le=1_000_000, description="Holds waiting to be opened.")
-    hold_ttl_s: float = Field(15, ge=3, le=600, description="Seconds after which a hold without a beat is reaped.")
-    beat_s: float = Field(2, gt=0, le=60, description="Seconds between two beats of a running call.")
-    beat_tokens: int = Field(512, ge=1, le=1_000_000, description="Tokens of output after which a beat is due at once.")
-    post_batch_max: int = Field(200, ge=1, le=5000, description="Settlements posted in one commit.")
-    post_wait_ms: int = Field(50, ge=0, le=5000, description="Milliseconds a settlement waits for others.")
+    hold_batch_max: int = Field(default=64, ge=1, le=1000, description="Holds opened in one commit.")
+    hold_wait_ms: int = Field(default=2, ge=0, le=1000, description="Milliseconds a hold waits for others to share its commit.")
+    hold_queue_max: int = Field(default=4096, ge=1, le=1_000_000, description="Holds waiting to be opened.")
+    hold_ttl_s: float = Field(default=15, ge=3, le=600, description="Seconds after which a hold without a beat is reaped.")
+    beat_s: float = Field(default=2, gt=0, le=60, description="Seconds between two beats of a running call.")
+    beat_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Tokens of output after which a beat is due at once.")
+    post_batch_max: int = Field(default=200, ge=1, le=5000, description="Settlements posted in one commit.")
+    post_wait_ms: int = Field(default=50, ge=0, le=5000, description="Milliseconds a settlement waits for others.")
     post_queue_max: int = Field(
-        10_000, ge=1, le=1_000_000, description="Settlements waiting before they go to the spool."
+        default=10_000, ge=1, le=1_000_000, description="Settlements waiting before they go to the spool."
     )
     spool_bytes_max: int = Field(
-        _GIB, ge=_MIB, le=1024 * _GIB, description="Size of the spool used while the bank is away."
+        default=_GIB, ge=_MIB, le=1024 * _GIB, description="Size of the spool used while the bank is away."
     )
 
     @model_validator(mode="after")
@@ -124,22 +124,22 @@ class Bank(Part):
 class RedisPart(Part):
     """How the windows' Redis is used."""
 
-    cluster: bool = Field(False, description="The URL names a node of a Redis Cluster.")
+    cluster: bool = Field(default=False, description="The URL names a node of a Redis Cluster.")
     on_failure: Literal["local", "refuse"] = Field(
-        "local",
+        default="local",
         description="Redis away: count windows in each process with its share of the limit, or refuse calls (503).",
     )
-    connect_timeout_s: float = Field(0.5, gt=0, le=60, description="Seconds to open a connection to Redis.")
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Seconds one command may take.")
-    pool_size: int = Field(16, ge=1, le=1000, description="Redis connections of one process.")
-    queue_max: int = Field(4096, ge=1, le=1_000_000, description="Commands waiting for Redis.")
+    connect_timeout_s: float = Field(default=0.5, gt=0, le=60, description="Seconds to open a connection to Redis.")
+    timeout_s: float = Field(default=1.0, gt=0, le=60, description="Seconds one command may take.")
+    pool_size: int = Field(default=16, ge=1, le=1000, description="Redis connections of one process.")
+    queue_max: int = Field(default=4096, ge=1, le=1_000_000, description="Commands waiting for Redis.")
 
 
 class OpenWebUI(Part):
     """Users forwarded by Open WebUI."""
 
     jwt_secret: SecretStr | None = Field(
-        None,
+        default=None,
         min_length=_SECRET_CHARS_MIN,
         description="Secret of the signed X-OpenWebUI-User-Jwt (FORWARD_USER_INFO_HEADER_JWT_SECRET there), 32 "
         "characters or more. Once set, plain user headers are refused.",
@@ -157,13 +157,13 @@ class Issuer(Part):
     audience: str = Field(min_length=1, description="Value the claim aud must hold.")
     algorithm: Algorithm = Field(description="The only algorithm accepted: " + ", ".join(get_args(Algorithm)) + ".")
     secret_env: str = Field(
-        "", description="Environment variable with the secret of an HS algorithm, 32 characters or more."
+        default="", description="Environment variable with the secret of an HS algorithm, 32 characters or more."
     )
-    jwks_url: str = Field("", description="https:// address of the issuer's public keys (http:// on loopback only).")
-    jwks_file: Path | None = Field(None, description="File with the issuer's public keys.")
-    subject_claim: str = Field("sub", min_length=1, description="Claim that names the user for ever.")
-    email_claim: str = Field("email", description="Claim with the e-mail address.")
-    name_claim: str = Field("name", description="Claim with the display name.")
+    jwks_url: str = Field(default="", description="https:// address of the issuer's public keys (http:// on loopback only).")
+    jwks_file: Path | None = Field(default=None, description="File with the issuer's public keys.")
+    subject_claim: str = Field(default="sub", min_length=1, description="Claim that names the user for ever.")
+    email_claim: str = Field(default="email", description="Claim with the e-mail address.")
+    name_claim: str = Field(default="name", description="Claim with the display name.")
     _secret: SecretStr | None = PrivateAttr(None)
 
     @property
@@ -219,48 +219,48 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = Field(
-        None, description="Postgres of production. Absent: a real embedded one is started in the data folder."
+        default=None, description="Postgres of production. Absent: a real embedded one is started in the data folder."
     )
     redis_url: SecretStr | None = Field(
-        None, description="Redis, Valkey or a Cluster node of production. Absent: a real embedded Valkey is started."
+        default=None, description="Redis, Valkey or a Cluster node of production. Absent: a real embedded Valkey is started."
     )
     data_dir: Path = Field(
-        Path("farebox-data"), description="Folder of the embedded engines, the spool and made secrets."
+        default=Path("farebox-data"), description="Folder of the embedded engines, the spool and made secrets."
     )
-    bind: str = Field("127.0.0.1:8080", description="Address and port of the gateway.")
+    bind: str = Field(default="127.0.0.1:8080", description="Address and port of the gateway.")
     metrics_bind: str | None = Field(
-        None, description="Another address and port for /metrics, which then leaves the first."
+        default=None, description="Another address and port for /metrics, which then leaves the first."
     )
     admin_key: SecretStr | None = Field(
-        None,
+        default=None,
         min_length=8,
         description="Bearer of the admin API. Absent on the embedded engines: made and printed once.",
     )
     key_pepper: SecretStr | None = Field(
-        None,
+        default=None,
         min_length=_SECRET_CHARS_MIN,
         description="Secret under which key digests are made, 32 characters or more, the same on every replica. "
         "Absent: made once in the data folder.",
     )
     public_url: str = Field(
-        default_factory=lambda known: f"http://{known['bind']}", description="Address people reach the gateway at."
+       default= default_factory=lambda known: f"http://{known['bind']}", description="Address people reach the gateway at."
     )
     upgrade_url: str = Field(
-        default_factory=lambda known: f"{known['public_url'].rstrip('/')}/pricing",
+       default= default_factory=lambda known: f"{known['public_url'].rstrip('/')}/pricing",
         description="Address shown to someone whose money or tier does not suffice.",
     )
-    default_tier: str = Field("free", min_length=1, description="Tier of a user seen for the first time.")
+    default_tier: str = Field(default="free", min_length=1, description="Tier of a user seen for the first time.")
     default_language: str = Field(
-        "en", min_length=2, max_length=16, description="Language of a user seen for the first time."
+        default="en", min_length=2, max_length=16, description="Language of a user seen for the first time."
     )
-    drain_timeout_s: float = Field(30, ge=0, le=3600, description="Seconds running streams may go on after SIGTERM.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    openwebui: OpenWebUI = OpenWebUI()  # type: ignore[call-arg]
-    limits: Limits = Limits()  # type: ignore[call-arg]
-    timeouts: Timeouts = Timeouts()  # type: ignore[call-arg]
-    bank: Bank = Bank()  # type: ignore[call-arg]
-    redis: RedisPart = RedisPart()  # type: ignore[call-arg]
-    issuers: tuple[Issuer, ...] = Field((), max_length=64)
+    drain_timeout_s: float = Field(default=30, ge=0, le=3600, description="Seconds running streams may go on after SIGTERM.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
+    openwebui: OpenWebUI = OpenWebUI()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    bank: Bank = Bank()
+    redis: RedisPart = RedisPart()
+    issuers: tuple[Issuer, ...] = Field(default=(), max_length=64)
 
     @classmethod
     def settings_customise_sources(

@@ -73,7 +73,7 @@ class ChatRequest(msgspec.Struct):
 
 class EmbeddingRequest(msgspec.Struct):
     model: Literal["demo-embed"]
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str | int | list[int]]
 
 
 class Answer(msgspec.Struct):

@@ -73,6 +73,15 @@ class Gateway:
         self._pulse = pulse
         self._poster = poster
 
+    @property
+    def running(self) -> int:
+        """Calls under way, to their last lines."""
+        return len(self._pulse.pumps)
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until what was handed over is committed; False if the time was too short."""
+        return await self._poster.flush(timeout_s)
+
     async def drain(self, timeout_s: float, hurry: asyncio.Event | None = None) -> bool:
         """Take no new calls, let running ones go on for ``timeout_s`` (or until ``hurry`` is set), end the rest with an
         error event, and post everything. True if all of it is committed; what is not is on disk."""

@@ -250,14 +250,14 @@ _WORDS: tuple[tuple[type[BaseException], type[TransportError]], ...] = (
 
 
 def _translated(exc: BaseException) -> TransportError:
+    return _word_for(exc)(_detail(exc))
+
+
+def _word_for(exc: BaseException) -> type[TransportError]:
     """The httpx error that says what is known about this failure; ReadError where nothing better is."""
-    detail = _detail(exc)
     if isinstance(exc, aiohttp.ClientPayloadError) and _is_malformed(exc.__cause__):
-        return RemoteProtocolError(detail)
-    for foreign, ours in _WORDS:
-        if isinstance(exc, foreign):
-            return ours(detail)
-    return ReadError(detail)
+        return RemoteProtocolError
+    return next((ours for foreign, ours in _WORDS if isinstance(exc, foreign)), ReadError)
 
 
 def _detail(exc: BaseException) -> str:

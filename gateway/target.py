@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+_URL = re.compile(r"[\x21-\x7e]+\Z")
 # The connection, the framing and the credential are ours to write; an operator's header of that name would make two.
 _RESERVED = frozenset(
     (
@@ -45,11 +46,21 @@ class Target:
 
 def _checked_url(name: str, base_url: str) -> str:
     parts = urlsplit(base_url)
+    if not _URL.match(base_url) or not _has_port(parts):
+        raise ValueError(f"upstream {name}: base_url is not a valid URL")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"upstream {name}: base_url must be http:// or https:// with a host")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"upstream {name}: base_url must not hold credentials, a query or a fragment")
     return base_url.rstrip("/")
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port, if one is given, is a number that a port can have."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _checked_headers(name: str, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:

@@ -23,6 +23,9 @@ from sqlalchemy.pool import NullPool
 
 from farebox.engines import Engines, stop_abandoned
 from farebox.migrate import upgrade
+from tests import house
+from tests.backend import Backend, chat
+from tests.house import Farebox
 
 _PREFIX = "farebox-tests-"
 
@@ -138,3 +141,17 @@ def data_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
     return folder
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    """A backend on a real socket that answers chats; a test gives it other scripts with `then` or `answer`."""
+    async with Backend(chat()).running() as backend:
+        yield backend
+
+
+@pytest.fixture
+async def farebox(data_dir: Path, database_url: str, redis_url: str, backend: Backend) -> AsyncIterator[Farebox]:
+    """A whole gateway in front of `backend`, with the usual catalogue of `tests/house.py`."""
+    async with house.farebox(data_dir, database_url, redis_url, backend.url) as running:
+        yield running

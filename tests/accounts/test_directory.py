@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from accounts.directory import Directory
@@ -97,7 +97,7 @@ async def test_a_tier_changed_elsewhere_is_changed_here(accounts: Accounts, watc
 async def test_an_answer_older_than_a_notice_is_not_remembered(
     accounts: Accounts, directory: Directory, queries: list[str]
 ) -> None:
-    user, full, _ = await user_with_key(accounts)
+    user, _, _ = await user_with_key(accounts)
     queries.clear()
     asking = asyncio.create_task(directory.user(user.id))
     await asyncio.sleep(0)
@@ -138,8 +138,8 @@ async def test_a_wrong_key_asked_again_costs_no_query(directory: Directory, quer
 
 
 async def test_malformed_text_costs_no_query_at_all(directory: Directory, queries: list[str]) -> None:
-    for text in ("", "nonsense", mint().full[:-1]):
-        assert await directory.key(text) is None
+    for presented in ("", "nonsense", mint().full[:-1]):
+        assert await directory.key(presented) is None
     assert queries == []
 
 
@@ -181,8 +181,6 @@ async def test_the_last_use_is_noted_at_the_end(accounts: Accounts) -> None:
 
 
 async def test_a_use_that_cannot_be_noted_is_kept_for_the_next_time(accounts: Accounts, engine: AsyncEngine) -> None:
-    from sqlalchemy import text
-
     _, full, _ = await user_with_key(accounts)
     directory = Directory(accounts)
     await directory.key(full)

@@ -142,7 +142,7 @@ def test_an_address_splits_into_host_and_port() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load_settings().bind = "x:1"  # type: ignore[misc]
+        load_settings().bind = "x:1"
 
 
 ISSUER = '[[issuers]]\nname = "a"\nissuer = "https://a/"\naudience = "farebox"\n'

@@ -1,0 +1,134 @@
+"""The transport under httpx's interface: what it adds, what it keeps, and how its failures are told.
+
+How a backend can misbehave is played out in test_upstream; here are the parts that only httpx's own client uses, and
+the translation of every error aiohttp has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+import pytest
+import respx
+from aiohttp import client_exceptions
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
+
+from gateway import http
+from tests import backend as play
+from tests.backend import Backend
+
+SAFE = (httpx.ConnectTimeout, httpx.ConnectError, httpx.UnsupportedProtocol)
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    async with Backend().running() as running:
+        yield running
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=http.AiohttpTransport()) as client:
+        yield client
+
+
+async def test_it_serves_the_ordinary_httpx_client(client: httpx.AsyncClient, backend: Backend) -> None:
+    backend.answer = play.json_answer({"ok": True}, 201)
+    reply = await client.post(f"{backend.url}/things?a=b%2Fc", json={"name": "é"}, headers={"x-note": "1"})
+    assert (reply.status_code, reply.json()) == (201, {"ok": True})
+    seen = backend.requests[0]
+    assert (seen.path, seen.header("x-note")) == ("/v1/things?a=b%2Fc", "1")
+    assert seen.json == {"name": "é"}
+
+
+async def test_it_streams_to_the_httpx_client(client: httpx.AsyncClient, backend: Backend) -> None:
+    gate = asyncio.Event()
+    backend.answer = play.stream([b"one", play.Gate(gate), b"two"])
+    async with client.stream("POST", backend.url, json={}) as reply:
+        pieces = reply.aiter_raw()
+        assert await anext(pieces) == b"one"
+        gate.set()
+        assert await anext(pieces) == b"two"
+
+
+async def test_leaving_a_stream_closes_its_socket(client: httpx.AsyncClient, backend: Backend) -> None:
+    backend.answer = play.stream([b"one", play.Stall()])
+    async with client.stream("POST", backend.url, json={}) as reply:
+        await anext(reply.aiter_raw())
+    await asyncio.wait_for(backend.requests[0].left.wait(), 0.2)
+
+
+async def test_a_read_timeout_is_kept_where_it_is_asked_for(client: httpx.AsyncClient, backend: Backend) -> None:
+    backend.answer = [play.Stall()]
+    with pytest.raises(httpx.ReadTimeout):
+        await client.post(backend.url, json={}, timeout=httpx.Timeout(5, read=0.1))
+
+
+async def test_the_environment_names_no_proxy_for_it(
+    client: httpx.AsyncClient, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    backend.answer = play.json_answer({})
+    assert (await client.get(backend.url)).status_code == 200
+
+
+async def test_a_body_is_not_decoded_below_httpx(client: httpx.AsyncClient, backend: Backend) -> None:
+    backend.answer = play.plain(b"not really gzip", headers=(("content-encoding", "gzip"),))
+    async with client.stream("GET", backend.url) as reply:
+        assert b"".join([piece async for piece in reply.aiter_raw()]) == b"not really gzip"
+
+
+async def test_it_can_be_used_again_after_it_was_closed(backend: Backend) -> None:
+    transport = http.AiohttpTransport()
+    backend.answer = play.plain(b"{}")
+    for _ in range(2):
+        reply = await transport.handle_async_request(http.Request("GET", backend.url))
+        assert await reply.aread() == b"{}"
+        await transport.aclose()
+    await transport.aclose()
+
+
+@respx.mock(using="httpx")
+async def test_respx_can_stand_in_front_of_it(respx_mock: respx.MockRouter, client: httpx.AsyncClient) -> None:
+    respx_mock.get("http://nowhere.invalid/").respond(204)
+    assert (await client.get("http://nowhere.invalid/")).status_code == 204
+
+
+# Every error of the library has a translation, and only those that happen before sending are called safe.
+
+
+def _library_errors() -> list[type[BaseException]]:
+    classes = [kind for _, kind in inspect.getmembers(client_exceptions, inspect.isclass)]
+    return [kind for kind in classes if issubclass(kind, aiohttp.ClientError)]
+
+
+@pytest.mark.parametrize("kind", _library_errors(), ids=lambda kind: kind.__name__)
+def test_an_error_is_safe_exactly_where_nothing_was_sent(kind: type[BaseException]) -> None:
+    word = http._word_for(kind.__new__(kind))
+    before_sending = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+    assert issubclass(word, SAFE) == issubclass(kind, (*before_sending, aiohttp.NonHttpUrlClientError))
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ContentLengthError("short"), httpx.ReadError),
+        (TransferEncodingError("short"), httpx.ReadError),
+        (HttpProcessingError(message="bad chunk"), httpx.RemoteProtocolError),
+        (None, httpx.ReadError),
+    ],
+)
+def test_a_broken_body_is_told_from_a_short_one(cause: BaseException | None, expected: type[Exception]) -> None:
+    exc = aiohttp.ClientPayloadError("payload")
+    exc.__cause__ = cause
+    assert type(http._translated(exc)) is expected
+
+
+def test_what_a_parser_could_not_read_is_not_quoted() -> None:
+    exc = HttpProcessingError(message="Got more than 65536 bytes when reading: b'a secret answer'")
+    assert "secret" not in str(http._translated(exc))

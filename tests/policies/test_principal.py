@@ -1,0 +1,17 @@
+"""A principal is a value: nobody changes who is calling half-way through a call."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from uuid import UUID
+
+import pytest
+
+from policies.principal import Principal
+
+
+def test_a_principal_cannot_be_changed() -> None:
+    principal = Principal(UUID(int=1), UUID(int=2), "r", "s", "a@b", "Ann", "user", "free", "active", "en")
+    with pytest.raises(FrozenInstanceError):
+        principal.tier = "pro"  # type: ignore[misc]
+    assert (principal.key_id, principal.forwarded, principal.task) == (None, False, "")
