@@ -54,7 +54,9 @@ class Limits(Part):
     """Bounds of what is read, kept and run at once."""
 
     body_bytes_max: int = Field(default=32 * _MIB, ge=_KIB, le=_GIB, description="Largest request body, in bytes.")
-    header_bytes_max: int = Field(default=64 * _KIB, ge=4 * _KIB, le=_MIB, description="Largest request head, in bytes.")
+    header_bytes_max: int = Field(
+        default=64 * _KIB, ge=4 * _KIB, le=_MIB, description="Largest request head, in bytes."
+    )
     body_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may take to send its body.")
     event_bytes_max: int = Field(
         default=8 * _MIB, ge=4 * _KIB, le=_GIB, description="Longest line of a streamed reply, in bytes."
@@ -71,7 +73,10 @@ class Limits(Part):
     send_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may leave a stream unread.")
     streams_max: int = Field(default=2000, ge=1, le=1_000_000, description="Calls one process runs at once.")
     drained_streams_max: int = Field(
-        default=100, ge=0, le=100_000, description='Streams read to their end after the caller left (on_disconnect = "drain").'
+        default=100,
+        ge=0,
+        le=100_000,
+        description='Streams read to their end after the caller left (on_disconnect = "drain").',
     )
     drain_stream_s: float = Field(default=60, ge=0, le=3600, description="Seconds such a stream is read at most.")
     retries_max: int = Field(
@@ -95,16 +100,24 @@ class Bank(Part):
 
     pool_size: int = Field(default=12, ge=3, le=200, description="Database connections of one process.")
     connect_timeout_s: float = Field(default=5, gt=0, le=60, description="Seconds to open a database connection.")
-    statement_timeout_s: float = Field(default=5, gt=0, le=300, description="Seconds one database transaction may take.")
+    statement_timeout_s: float = Field(
+        default=5, gt=0, le=300, description="Seconds one database transaction may take."
+    )
     hold_lanes: int = Field(
         default=2, ge=1, le=64, description="Connections that open holds; each commits one batch at a time."
     )
     hold_batch_max: int = Field(default=64, ge=1, le=1000, description="Holds opened in one commit.")
-    hold_wait_ms: int = Field(default=2, ge=0, le=1000, description="Milliseconds a hold waits for others to share its commit.")
+    hold_wait_ms: int = Field(
+        default=2, ge=0, le=1000, description="Milliseconds a hold waits for others to share its commit."
+    )
     hold_queue_max: int = Field(default=4096, ge=1, le=1_000_000, description="Holds waiting to be opened.")
-    hold_ttl_s: float = Field(default=15, ge=3, le=600, description="Seconds after which a hold without a beat is reaped.")
+    hold_ttl_s: float = Field(
+        default=15, ge=3, le=600, description="Seconds after which a hold without a beat is reaped."
+    )
     beat_s: float = Field(default=2, gt=0, le=60, description="Seconds between two beats of a running call.")
-    beat_tokens: int = Field(default=512, ge=1, le=1_000_000, description="Tokens of output after which a beat is due at once.")
+    beat_tokens: int = Field(
+        default=512, ge=1, le=1_000_000, description="Tokens of output after which a beat is due at once."
+    )
     post_batch_max: int = Field(default=200, ge=1, le=5000, description="Settlements posted in one commit.")
     post_wait_ms: int = Field(default=50, ge=0, le=5000, description="Milliseconds a settlement waits for others.")
     post_queue_max: int = Field(
@@ -159,7 +172,9 @@ class Issuer(Part):
     secret_env: str = Field(
         default="", description="Environment variable with the secret of an HS algorithm, 32 characters or more."
     )
-    jwks_url: str = Field(default="", description="https:// address of the issuer's public keys (http:// on loopback only).")
+    jwks_url: str = Field(
+        default="", description="https:// address of the issuer's public keys (http:// on loopback only)."
+    )
     jwks_file: Path | None = Field(default=None, description="File with the issuer's public keys.")
     subject_claim: str = Field(default="sub", min_length=1, description="Claim that names the user for ever.")
     email_claim: str = Field(default="email", description="Claim with the e-mail address.")
@@ -222,7 +237,8 @@ class Settings(BaseSettings):
         default=None, description="Postgres of production. Absent: a real embedded one is started in the data folder."
     )
     redis_url: SecretStr | None = Field(
-        default=None, description="Redis, Valkey or a Cluster node of production. Absent: a real embedded Valkey is started."
+        default=None,
+        description="Redis, Valkey or a Cluster node of production. Absent: a real embedded Valkey is started.",
     )
     data_dir: Path = Field(
         default=Path("farebox-data"), description="Folder of the embedded engines, the spool and made secrets."
@@ -243,18 +259,22 @@ class Settings(BaseSettings):
         "Absent: made once in the data folder.",
     )
     public_url: str = Field(
-       default= default_factory=lambda known: f"http://{known['bind']}", description="Address people reach the gateway at."
+        default_factory=lambda known: f"http://{known['bind']}", description="Address people reach the gateway at."
     )
     upgrade_url: str = Field(
-       default= default_factory=lambda known: f"{known['public_url'].rstrip('/')}/pricing",
+        default_factory=lambda known: f"{known['public_url'].rstrip('/')}/pricing",
         description="Address shown to someone whose money or tier does not suffice.",
     )
     default_tier: str = Field(default="free", min_length=1, description="Tier of a user seen for the first time.")
     default_language: str = Field(
         default="en", min_length=2, max_length=16, description="Language of a user seen for the first time."
     )
-    drain_timeout_s: float = Field(default=30, ge=0, le=3600, description="Seconds running streams may go on after SIGTERM.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
+    drain_timeout_s: float = Field(
+        default=30, ge=0, le=3600, description="Seconds running streams may go on after SIGTERM."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
     openwebui: OpenWebUI = OpenWebUI()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()

@@ -40,10 +40,10 @@ def main() -> None:
 @app.command()
 def serve() -> None:
     """Serve the gateway; the schema is brought up first. SIGTERM drains."""
+    settings, declared = configured()  # first: what is wrong is told before the house is even imported
     from farebox.logs import set_up_logs
     from farebox.serve import serve as run
 
-    settings, declared = configured()
     set_up_logs(settings.log_level)
     _run(run(settings, declared))
 
@@ -53,11 +53,12 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after the tour.")] = False,
 ) -> None:
     """Show everything on this machine: a demo backend, a user per tier, and a tour with real calls."""
+    settings, _ = configured()
     from farebox.demo import demo as run
     from farebox.logs import set_up_logs
 
     set_up_logs("error")
-    _run(run(once=once))
+    _run(run(settings, once=once))
 
 
 @app.command()
@@ -220,6 +221,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; what an operator can mend is said in a sentence, without a traceback."""
     from accounts.store_sql import AccountsUnavailable, PepperMismatch
     from config.catalog_sql import CatalogError
+    from farebox.demo_tour import TourError
     from farebox.desk import DeskError
     from farebox.engines import EnginesError
     from farebox.migrate import MigrationError
@@ -229,7 +231,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
     known = (
         StartError, EnginesError, MigrationError, PepperMismatch, CatalogError, VocabularyError, BankUnavailable,
-        AccountsUnavailable, DeskError, OSError,
+        AccountsUnavailable, DeskError, TourError, OSError,
     )  # fmt: skip
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,4 +1,4 @@
-"""The operator's desk: what the command line does to users, keys, money and the schema, on the same functions as the rest."""
+"""The operator's desk: what the command line does to users, keys, money and the schema, with the functions all use."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ async def credit(
             funding="cash:desk" if kind == "paid" else EXPENSE_PROMO,
             expires_at=expires_at,
         )
-        balance = await desk.bank.balance(user.wallet_id, None)
+        tier = (await load(desk.engine)).tier(user.tier)
+        balance = await desk.bank.balance(user.wallet_id, plan_of(tier) if tier else None)
         said = "yes" if booked else "no: it was there already"
         return {"user": user.id, "booked": said, "balance": format_usd(balance.available)}
 

@@ -1,7 +1,7 @@
 """Where log lines go: JSON, one a line, on standard error (the line a call has goes to standard output).
 
-Our own modules and the libraries' end in the same form. What is logged are names and numbers; secrets are SecretStr, bodies
-are never handed to a logger.
+Our own modules and the libraries' end in the same form. What is logged are names and numbers; secrets are SecretStr,
+bodies are never handed to a logger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-_QUIET = ("httpx", "asyncio", "uvicorn.access", "alembic", "aiohttp")
+_QUIET = ("httpx", "asyncio", "uvicorn", "alembic", "aiohttp")
 
 
 def set_up_logs(level: str) -> None:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import structlog
 import uvicorn
@@ -81,8 +82,11 @@ def pepper_of(settings: Settings) -> SecretStr:
 
 
 @asynccontextmanager
-async def running(settings: Settings, declared: Declared) -> AsyncIterator[Running]:
-    """A Farebox on its sockets, until the block ends; then it is drained with no patience left for callers."""
+async def running(settings: Settings, declared: Declared, *, calls: BinaryIO | None = None) -> AsyncIterator[Running]:
+    """A Farebox on its sockets, until the block ends; then it is drained with no patience left for callers.
+
+    ``calls`` takes the line of each call (None: standard output).
+    """
     async with AsyncExitStack() as stack:
         front = stack.enter_context(_listening(settings.bind))
         metrics_socket = stack.enter_context(_listening(settings.metrics_bind)) if settings.metrics_bind else None
@@ -95,6 +99,7 @@ async def running(settings: Settings, declared: Declared) -> AsyncIterator[Runni
                 redis_url=urls.redis,
                 pepper=pepper_of(settings),
                 declared=declared,
+                calls=calls,
             )
         )
         await stack.enter_async_context(_served(gateway.app, front))
@@ -110,7 +115,7 @@ async def running(settings: Settings, declared: Declared) -> AsyncIterator[Runni
 async def serve(settings: Settings, declared: Declared) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError and what ``running`` raises when it cannot start."""
     term, hurry = asyncio.Event(), asyncio.Event()
-    with _signals(term, hurry):
+    with signals(term, hurry):
         async with running(settings, declared) as farebox:
             _log.info("serving", url=farebox.url, metrics=farebox.metrics_url)
             print(f"Farebox serves at {farebox.url}/v1 (metrics at {farebox.metrics_url})", flush=True)
@@ -121,7 +126,8 @@ async def serve(settings: Settings, declared: Declared) -> None:
 
 
 @contextlib.contextmanager
-def _signals(term: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+def signals(term: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    """While the block lasts, SIGTERM or Ctrl-C sets ``term``, and the next one ``hurry``."""
     loop = asyncio.get_running_loop()
 
     def ask() -> None:

@@ -21,6 +21,8 @@ from policies.buckets import Buckets, BucketsBusy, BucketsUnavailable, Reading
 from policies.principal import Principal
 from policies.tier import Tier, Window
 
+_SHOWN = 100  # characters of the caller's own words in a sentence
+
 
 class Account:
     """``GET /v1/account``: tier, balance, allowance, limits with what is left."""
@@ -97,7 +99,7 @@ class Models:
         for model in await self._granted(request):
             if model.id == wanted:
                 return _json(self._entry(model))
-        raise Refusal.of("model_not_found", f"There is no model called {wanted!r} here.", param="model")
+        raise Refusal.of("model_not_found", f"There is no model called {wanted[:_SHOWN]!r} here.", param="model")
 
     async def _granted(self, request: Request) -> tuple[Model, ...]:
         catalog = self._catalog()

@@ -32,6 +32,8 @@ from policies.tier import Tier, Window
 _OUTPUT_UNTOLD = 4096
 _OUTPUT_LEAST = 16
 _RETRY_S = 2
+_MENDED_S = 300  # what an operator has to mend is not mended in seconds
+_SHOWN = 100  # characters of the caller's own words in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def plan_of(tier: Tier) -> Plan | None:
     allowance = tier.allowance
     if allowance is None:
         return None
-    return Plan(allowance.amount, allowance.every, allowance.zone, allowance.anchor)
+    return Plan(allowance.amount, allowance.every, allowance.zone, allowance.anchor, tier.name)
 
 
 class Admitter:
@@ -105,7 +107,8 @@ class Admitter:
         """The principal's tier; the default one where it was retired. Raises Refusal when there is none at all."""
         tier = catalog.tier(principal.tier) or catalog.tier(self._default_tier)
         if tier is None:
-            raise Refusal.of("price_missing", "No plan is set up here yet. Please ask your administrator.")
+            message = "No plan is set up here yet. Please ask your administrator."
+            raise Refusal.of("price_missing", message, retry_after_s=_MENDED_S)
         return tier
 
     def upgrade_url(self, tier: Tier) -> str:
@@ -136,7 +139,7 @@ class Admitter:
     def _model(self, catalog: Catalog, surface: Surface, request: Request) -> Model:
         model = catalog.model(request.model)
         if model is None:
-            raise Refusal.of("model_not_found", f"There is no model called {request.model!r} here.", param="model")
+            raise Refusal.of("model_not_found", f"There is no model called {request.model[:_SHOWN]!r} here.", param="model")
         if model.kind != surface.kind:
             message = f"The model {model.id} is for {model.kind}, not for {surface.route}."
             raise Refusal.of("invalid_request", message, param="model")
@@ -154,7 +157,8 @@ class Admitter:
         no candidate."""
         price = catalog.price(model.id)
         if price is None:
-            raise Refusal.of("price_missing", f"The model {model.id} has no price yet, so it cannot be used.")
+            message = f"The model {model.id} has no price yet, so it cannot be used."
+            raise Refusal.of("price_missing", message, retry_after_s=_MENDED_S)
         # A bound on the context refuses people, so there the count is exact; a hold only needs to be large enough.
         count = self._counting.estimate if tier.max_context is None else self._counting.exact
         tokens = await count(request, model)

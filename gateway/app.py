@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -113,19 +114,26 @@ class Front:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, *, database_url: str, redis_url: str, pepper: SecretStr, declared: Declared
+    settings: Settings,
+    *,
+    database_url: str,
+    redis_url: str,
+    pepper: SecretStr,
+    declared: Declared,
+    calls: BinaryIO | None = None,
 ) -> AsyncIterator[Gateway]:
-    """The data plane on these engines, with a migrated schema. Raises what keeps it from starting: PepperMismatch,
-    CatalogError, VocabularyError, BankUnavailable, TimeoutError."""
+    """The data plane on these engines, with a migrated schema; ``calls`` takes the line of each call (None: standard
+    output). Raises what keeps it from starting: PepperMismatch, CatalogError, VocabularyError, BankUnavailable,
+    TimeoutError."""
     async with AsyncExitStack() as stack:
         limits, bank_part = settings.limits, settings.bank
         metrics = Metrics()
-        log = CallLog()
+        log = CallLog(calls)
         log.start()
         stack.callback(log.stop)
         tokenizers = await asyncio.to_thread(Tokenizers.load, Path(settings.data_dir))
 
-        accounts_engine = make_engine(database_url, size=_ACCOUNTS_POOL, name="farebox accounts")
+        accounts_engine = make_engine(database_url, size=_ACCOUNTS_POOL, name="farebox accounts", ask_first=True)
         stack.push_async_callback(accounts_engine.dispose)
         bank_engine = make_engine(
             database_url, size=bank_part.pool_size, command_timeout_s=bank_part.statement_timeout_s, name="farebox bank"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -72,10 +73,15 @@ class Books:
         """The call consumed nothing: its hold is given back, no charge is made."""
         self._poster.submit(void_of(story.request_id, admission.wallet_id, admission.facts))
 
+    def correct(self, admission: Admission, story: Story) -> asyncio.Task[None]:
+        """Begin to correct the windows and give the slot back. Called before the caller sees the end of its answer: a
+        caller who may run one call at a time begins the next one at once, and must find the slot free."""
+        return asyncio.create_task(self._correct(admission, story))
+
     async def close(self, pump: Pump) -> None:
         """The last lines of a call: windows and slot, metrics, log."""
         if pump.admission is not None:
-            await self._correct(pump.admission, pump.story)
+            await (pump.corrected or self.correct(pump.admission, pump.story))
         self._count(pump)
         self._log.write(self._line(pump))
 

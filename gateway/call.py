@@ -8,32 +8,33 @@ reads what was read here: a key that stood twice stands once, with the value tha
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 import msgspec
 
-Raw = msgspec.Raw
-Fields = dict[str, Raw]
-T = TypeVar("T")
+from gateway.fields import (
+    NULL,
+    Fields,
+    Raw,
+    encode,
+    is_set,
+    items,
+    joined,
+    list_of,
+    model_of,
+    read,
+    split,
+    usage_asked,
+    usage_wanted,
+    whole,
+)
+from gateway.fields import BadRequest as BadRequest
 
-COLONS_MAX = 500_000  # no more top-level keys than this can be in a body: bounds the memory of splitting it
 CHOICES_MAX = 128  # OpenAI's own bound of `n`
 TOKENS_MAX = 100_000_000
 IMAGE_HEAD_BYTES = 88 * 1024  # of an image's URL: enough to find the size in any usual file header
 
-_NULL = Raw(b"null")
 _DETAIL = re.compile(rb'"detail"\s*:\s*"(\w+)"')
-_split = msgspec.json.Decoder(Fields)
-_encode = msgspec.json.Encoder().encode
-
-
-class BadRequest(ValueError):
-    """The body cannot be used. The message is one sentence for the caller; `param` names the field, or is None."""
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -46,15 +47,11 @@ class _Part(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    content: Raw = _NULL
+    content: Raw = NULL
 
 
 class _Tool(msgspec.Struct, gc=False):
     type: str | None = None
-
-
-class _StreamOptions(msgspec.Struct, gc=False):
-    include_usage: bool | None = None
 
 
 _messages = msgspec.json.Decoder(list[_Message])
@@ -130,18 +127,17 @@ Request = ChatRequest | EmbeddingsRequest
 
 def parse_chat(body: bytes) -> ChatRequest:
     """Read a chat completion request. Raises BadRequest."""
-    fields = _fields(body)
-    messages, tools = _list(fields, "messages", required=True), _list(fields, "tools")
+    fields = split(body)
+    messages, tools = list_of(fields, "messages", required=True), list_of(fields, "tools")
     media = _media(messages)
-    options = _read(fields, "stream_options", _StreamOptions, "an object")
     return ChatRequest(
         body=body,
         fields=fields,
-        model=_model(fields),
-        stream=_read(fields, "stream", bool, "true or false") or False,
-        n=_whole(fields, "n", CHOICES_MAX) or 1,
+        model=model_of(fields),
+        stream=read(fields, "stream", bool, "true or false") or False,
+        n=whole(fields, "n", CHOICES_MAX) or 1,
         asked_output=_asked_output(fields),
-        include_usage=bool(options and options.include_usage),
+        include_usage=usage_wanted(fields),
         features=_features(fields, tools, media),
         media=media,
         messages=messages,
@@ -151,11 +147,11 @@ def parse_chat(body: bytes) -> ChatRequest:
 
 def parse_embeddings(body: bytes) -> EmbeddingsRequest:
     """Read an embeddings request. Raises BadRequest."""
-    fields = _fields(body)
-    given = bytes(fields.get("input", _NULL))
+    fields = split(body)
+    given = bytes(fields.get("input", NULL))
     if given[:1] not in (b'"', b"["):
         raise BadRequest("input must be a text or a list.", "input")
-    return EmbeddingsRequest(body=body, fields=fields, model=_model(fields), input=given)
+    return EmbeddingsRequest(body=body, fields=fields, model=model_of(fields), input=given)
 
 
 def rewrite(
@@ -172,67 +168,19 @@ def rewrite(
     """
     fields = request.fields.copy()
     if model != request.model:
-        fields["model"] = Raw(_encode(model))
+        fields["model"] = Raw(encode(model))
     if isinstance(request, ChatRequest):
         if request.stream and not request.include_usage:
-            fields["stream_options"] = _usage_asked(fields.get("stream_options"))
+            fields["stream_options"] = usage_asked(fields.get("stream_options"))
         if max_output is not None:
             _bound_output(fields, max_output, output_field)
-    body = _encode(fields)
-    return request.body if body == request.body else body
-
-
-def _fields(body: bytes) -> Fields:
-    if body.count(b":") > COLONS_MAX:
-        raise BadRequest("The request body has too many fields.")
-    try:
-        return _split.decode(body)
-    except RecursionError:
-        raise BadRequest("The request body is nested too deeply.") from None
-    except msgspec.ValidationError:
-        raise BadRequest("The request body must be a JSON object.") from None
-    except ValueError:  # malformed JSON and bytes that are not UTF-8
-        raise BadRequest("The request body is not valid JSON.") from None
-
-
-def _model(fields: Fields) -> str:
-    model = _read(fields, "model", str, "a text")
-    if not model:
-        raise BadRequest("The field model is missing: name the model to use.", "model")
-    return model
-
-
-def _read(fields: Fields, name: str, kind: type[T], described: str) -> T | None:
-    """The field's value, None when it is absent or null. Raises BadRequest when it is something else."""
-    raw = fields.get(name)
-    if raw is None or raw == _NULL:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (ValueError, RecursionError):
-        raise BadRequest(f"The field {name} must be {described}.", name) from None
-
-
-def _whole(fields: Fields, name: str, most: int) -> int | None:
-    number = _read(fields, name, int, "a whole number")
-    if number is not None and not 1 <= number <= most:
-        raise BadRequest(f"The field {name} must be a whole number from 1 to {most}.", name)
-    return number
+    return joined(request.body, fields)
 
 
 def _asked_output(fields: Fields) -> int | None:
     """The larger where both names are used: a backend may follow either, and the hold must cover what it does."""
-    asked = [_whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
+    asked = [whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
     return max((number for number in asked if number is not None), default=None)
-
-
-def _list(fields: Fields, name: str, *, required: bool = False) -> bytes:
-    raw = bytes(fields.get(name, _NULL))
-    if raw[:1] == b"[":
-        return raw
-    if raw == b"null" and not required:
-        return b""
-    raise BadRequest(f"The field {name} must be a list.", name)
 
 
 def _features(fields: Fields, tools: bytes, media: Media) -> frozenset[str]:
@@ -241,29 +189,25 @@ def _features(fields: Fields, tools: bytes, media: Media) -> frozenset[str]:
         used.add("tools")
     if media.images:
         used.add("images")
-    if media.audio_bytes or _set(fields, "audio") or "audio" in (_read(fields, "modalities", list, "a list") or ()):
+    if media.audio_bytes or is_set(fields, "audio") or "audio" in (read(fields, "modalities", list, "a list") or ()):
         used.add("audio")
-    if _set(fields, "web_search_options") or _has_search_tool(tools):
+    if is_set(fields, "web_search_options") or _has_search_tool(tools):
         used.add("web_search")
     return frozenset(used)
-
-
-def _set(fields: Fields, name: str) -> bool:
-    return fields.get(name, _NULL) != _NULL
 
 
 def _has_search_tool(tools: bytes) -> bool:
     if b"web_search" not in tools and b"\\u" not in tools:
         return False
-    return any((tool.type or "").startswith("web_search") for tool in _items(tools, _tools, "tools"))
+    return any((tool.type or "").startswith("web_search") for tool in items(tools, _tools, "tools"))
 
 
 def _media(messages: bytes) -> Media:
     """Find what is not text: the parts of list contents, by kind and size. Text is passed over unread."""
     parts: list[_Part] = []
-    for message in _items(messages, _messages, "messages"):
+    for message in items(messages, _messages, "messages"):
         if memoryview(message.content)[0] == _LIST:
-            parts += _items(message.content, _parts, "messages")
+            parts += items(message.content, _parts, "messages")
     return _sum_media(parts) if parts else _NO_MEDIA
 
 
@@ -279,7 +223,7 @@ def _sum_media(parts: list[_Part]) -> Media:
 
 
 def _given(raw: Raw) -> bool:
-    return len(memoryview(raw)) > 0 and raw != _NULL
+    return len(memoryview(raw)) > 0 and raw != NULL
 
 
 def _bytes(raws: list[Raw]) -> int:
@@ -293,21 +237,7 @@ def _image(raw: Raw) -> Image:
     return Image(bytes(view[:IMAGE_HEAD_BYTES]), found[1].decode() if found else "")
 
 
-def _items(raw: bytes | Raw, decoder: msgspec.json.Decoder[list[T]], name: str) -> list[T]:
-    try:
-        return decoder.decode(raw)
-    except (ValueError, RecursionError):
-        raise BadRequest(f"The field {name} must be a list of objects.", name) from None
-
-
-def _usage_asked(options: Raw | None) -> Raw:
-    given: dict[str, Any] = {}
-    if options is not None and options != _NULL:
-        given = dict(_split.decode(options))
-    return Raw(_encode({**given, "include_usage": True}))
-
-
 def _bound_output(fields: Fields, max_output: int, output_field: str) -> None:
-    names = [name for name in ("max_completion_tokens", "max_tokens") if _set(fields, name)]
+    names = [name for name in ("max_completion_tokens", "max_tokens") if is_set(fields, name)]
     for name in names or [output_field]:
-        fields[name] = Raw(_encode(max_output))
+        fields[name] = Raw(encode(max_output))

@@ -114,24 +114,35 @@ def without_guarded_keys(payload: bytes) -> bytes | None:
     return msgspec.json.encode({key: value for key, value in fields.items() if key not in GUARDED_KEYS})
 
 
-def with_usage_members(payload: bytes, members: dict[str, str]) -> bytes | None:
-    """Return the object with `members` at the end of its top-level `usage`, all else byte for byte.
+def with_usage_members(payload: bytes, members: dict[str, str], within: str | None = None) -> bytes | None:
+    """Return the object with `members` at the end of its `usage`, all else byte for byte.
 
-    None if it is not strict JSON or has no `usage` object. Usage bytes may occur more than once (a vendor's copy), so a
-    place is accepted only when reading the result back shows that the top-level one changed and nothing else did.
+    The `usage` is the top-level one, or that of the top-level object named `within`. None if the payload is not strict
+    JSON or has no such object.
     """
     try:
         fields = _fields.decode(payload)
-        usage = bytes(fields["usage"])
-        fields["usage"] = Raw(_appended(usage, members))
+        inner = bytes(fields["usage" if within is None else within])
+        changed = _appended(inner, members) if within is None else with_usage_members(inner, members)
     except (ValueError, RecursionError, KeyError):
         return None
-    at = payload.rfind(usage)
+    return None if changed is None else _exchanged(payload, fields, within or "usage", changed)
+
+
+def _exchanged(payload: bytes, fields: dict[str, Raw], name: str, value: bytes) -> bytes | None:
+    """The payload with the top-level value of that name exchanged.
+
+    The same bytes may occur more than once (a vendor's copy), so a place is accepted only when reading the result back
+    shows that the top-level one changed and nothing else did.
+    """
+    old = bytes(fields[name])
+    wanted = {**fields, name: Raw(value)}
+    at = payload.rfind(old)
     for _ in range(_PLACES_MAX):
-        changed = payload[:at] + bytes(fields["usage"]) + payload[at + len(usage) :]
-        if at < 0 or _reads_as(changed, fields):
+        changed = payload[:at] + value + payload[at + len(old) :]
+        if at < 0 or _reads_as(changed, wanted):
             break
-        at = payload.rfind(usage, 0, at + len(usage) - 1)
+        at = payload.rfind(old, 0, at + len(old) - 1)
     return changed if at >= 0 else None
 
 

@@ -37,7 +37,13 @@ _ALIASES: dict[str, tuple[Path, ...]] = {
         ("cache_creation_input_tokens",),
         ("cache_write_tokens",),
     ),
-    "written_1h": (("cache_creation", "ephemeral_1h_input_tokens"),),
+    "written_5m": (("cache_creation", "ephemeral_5m_input_tokens"),),
+    # The longer of two times to live, whichever it is: an hour at Anthropic, twelve at OpenAI.
+    "written_1h": (
+        ("cache_creation", "ephemeral_1h_input_tokens"),
+        (_PROMPT, "cache_write_tokens_details", "ttl_12h"),
+        (_INPUT, "cache_write_tokens_details", "ttl_12h"),
+    ),
     "audio_in": ((_PROMPT, "audio_tokens"), (_INPUT, "audio_tokens")),
     "image_in": ((_PROMPT, "image_tokens"), (_INPUT, "image_tokens")),
     "reasoning": (
@@ -49,6 +55,7 @@ _ALIASES: dict[str, tuple[Path, ...]] = {
     "audio_out": ((_COMPLETION, "audio_tokens"), (_OUTPUT, "audio_tokens")),
     "web_searches": (("server_tool_use", "web_search_requests"), ("num_search_queries",)),
 }
+_ANTHROPIC = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
 _ESSENTIAL = ("prompt", "completion")
 
 Counts = dict[str, int]
@@ -80,7 +87,7 @@ def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
         _first(raw, name, paths, counts, problems)
     if any(name in problems for name in _ESSENTIAL) or not counts.keys() & {"prompt", "completion", "total"}:
         return {}, tuple(problems)
-    if "prompt_tokens" not in raw and ("cache_read_input_tokens" in raw or "cache_creation_input_tokens" in raw):
+    if "prompt_tokens" not in raw and not _ANTHROPIC.isdisjoint(raw):
         counts["cache_apart"] = 1
     return counts, tuple(problems)
 
@@ -148,7 +155,12 @@ def _spare(counts: Counts) -> int:
 
 
 def _caches(counts: Counts) -> int:
-    return counts.get("cached", 0) + max(counts.get("written", 0), counts.get("written_1h", 0))
+    return counts.get("cached", 0) + counts.get("written_1h", 0) + _written(counts)
+
+
+def _written(counts: Counts) -> int:
+    """Tokens written to the shorter-lived cache: what the sum holds beyond the longer-lived, or what is itemised."""
+    return max(0, counts.get("written", 0) - counts.get("written_1h", 0), counts.get("written_5m", 0))
 
 
 def _cache_apart(counts: Counts) -> bool:
@@ -161,10 +173,9 @@ def _cache_apart(counts: Counts) -> bool:
 
 def _input_parts(counts: Counts, marks: list[str]) -> Counts:
     hour = counts.get("written_1h", 0)
-    written = max(0, counts.get("written", 0) - hour)
     # Dear kinds first: where parts overlap, the cheap one gives way.
     wanted = {"audio_in": counts.get("audio_in", 0), "image_in": counts.get("image_in", 0)}
-    caches = {"cache_write_1h": hour, "cache_write": written, "cache_read": _cached(counts, marks)}
+    caches = {"cache_write_1h": hour, "cache_write": _written(counts), "cache_read": _cached(counts, marks)}
     if _cache_apart(counts):
         parts, rest = _share(counts.get("prompt", 0), wanted, marks)
         return {**parts, **caches, "input": rest}

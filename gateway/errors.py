@@ -100,6 +100,11 @@ class Refusal(Exception):
         }
 
 
+def internal() -> Refusal:
+    """The refusal for what no code foresaw. The log has the rest, under the request's id."""
+    return Refusal.of("internal", "Something went wrong here. Please try again.")
+
+
 def render_reply(refusal: Refusal, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body of a refusal before the first byte. Always ``application/json``: a client that sees
     ``text/event-stream`` on a 4xx shows the raw event to its user."""

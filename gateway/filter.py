@@ -47,6 +47,10 @@ class StreamFilter:
     strings (cost, balance) of the usage reported so far; None leaves the usage as it is.
     """
 
+    # How one event is read; another kind of stream has other readers.
+    _decode = staticmethod(decode)
+    _decode_text = staticmethod(decode_text)
+
     __slots__ = (
         "_cost",
         "_dropped",
@@ -82,6 +86,11 @@ class StreamFilter:
         self._open = False  # something of the current event was forwarded
         self._dropped = False  # something of the current event was not
         self._terminal = b""
+
+    @property
+    def meter(self) -> StreamMeter:
+        """What reads the stream."""
+        return self._meter
 
     @property
     def terminal(self) -> bytes:
@@ -148,7 +157,7 @@ class StreamFilter:
         self._meter.take(chunk)
         passed = line
         if chunk.guarded:
-            passed = _rewritten(line, without_guarded_keys)
+            passed = rewritten(line, without_guarded_keys)
         if chunk.usage is not None:
             passed = self._usage(passed, chunk)
         if chunk.error:
@@ -163,7 +172,7 @@ class StreamFilter:
         if said is None or not line:
             return line
         members = {"cost": said[0], "balance": said[1]}
-        return _rewritten(line, lambda body: with_usage_members(body, members)) or line
+        return rewritten(line, lambda body: with_usage_members(body, members)) or line
 
     def _note(self, passed: bytes) -> bytes:
         if passed:
@@ -191,7 +200,7 @@ class StreamFilter:
         if not body.strip() and not line.endswith(b"\r"):
             return self._note(line)
         try:
-            chunk = decode(body)
+            chunk = self._decode(body)
         except RecursionError:
             return self._note(b"")
         return self._hold(line) if chunk is None else self._chunk(line, chunk)
@@ -200,7 +209,7 @@ class StreamFilter:
         """Comments, other fields, and lines that are no field at all."""
         if line.startswith(BOM) and payload(line) is not None:
             return self._odd(line)
-        if any(needle in line for needle in _NEEDLES) and _guarded_in(line):
+        if any(needle in line for needle in _NEEDLES) and guarded_in(line):
             return self._note(b"")
         return self._note(line)
 
@@ -223,7 +232,7 @@ class StreamFilter:
         bodies = [body for body in map(payload, held) if body is not None]
         # A line break inside JSON is white space outside every string, so a space says the same on one line.
         joined = b"data: " + b" ".join(bodies) + b"\n"
-        whole = decode(joined[6:])
+        whole = self._decode(joined[6:])
         passed = joined if whole is None else self._chunk(joined, whole)
         raw = b"".join(held)
         safe = self._lines_alone(held, whole) and self._lines_at_lf(raw, ended)
@@ -235,10 +244,10 @@ class StreamFilter:
         """Whether each held line by itself is safe; chunks that are no piece of a whole one are metered."""
         for line in held:
             body = payload(line)
-            chunk = decode(body) if body is not None else None
+            chunk = self._decode(body) if body is not None else None
             if chunk is not None and whole is None:
                 self._meter.take(chunk)
-            if (chunk is not None and chunk.guarded) or (chunk is None and _guarded_in(line)):
+            if (chunk is not None and chunk.guarded) or (chunk is None and guarded_in(line)):
                 return False
         return True
 
@@ -252,13 +261,13 @@ class StreamFilter:
 
     def _lf_line_safe(self, line: bytes) -> bool:
         text = line.decode("utf-8", "replace")
-        chunk = decode_text(text[5:]) if text.startswith("data:") else None
+        chunk = self._decode_text(text[5:]) if text.startswith("data:") else None
         if chunk is not None:
             self._meter.take(chunk)
         return chunk is None or not chunk.guarded
 
 
-def _rewritten(line: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
+def rewritten(line: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
     """The data line with its JSON changed, its line end kept; empty when the JSON cannot be changed exactly."""
     body = payload(line) or b""
     changed = change(body)
@@ -269,7 +278,7 @@ def _rewritten(line: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
     return line[:start] + b" " * line.startswith(b" ", start) + changed + end
 
 
-def _guarded_in(line: bytes) -> bool:
+def guarded_in(line: bytes) -> bool:
     """Whether any way of splitting this line that a forgiving reader may know shows an object with a guarded key."""
     text = line.decode("utf-8", "replace")
     return any(_guarded_text(piece) for piece in {text, *text.splitlines()})

@@ -21,6 +21,8 @@ SLICE_CHARS = 64 * 1024
 BYTES_PER_TOKEN = 3  # the running estimate: real tokenizers give 3.5 to 5 bytes for prose, and less only for odd text
 FRESH_PIECES_MAX = 256  # pieces kept apart before they are folded into one text; a piece of a page folds at once
 FRESH_CHARS_MAX = 4096
+TIER_CHARS_MAX = 64  # a name longer than this is no service tier
+_USUAL_TIERS = ("auto", "default", "standard")
 _PARTS_DEPTH_MAX = 8
 
 Count = Callable[[str], int]
@@ -32,6 +34,12 @@ class Reading(NamedTuple):
     usage: Usage
     source: UsageSource
     problems: tuple[str, ...] = ()
+
+
+def variant_of(service_tier: str | None) -> str:
+    """The price variant of a reply's service tier; empty for the usual one and for what cannot be a name."""
+    tier = (service_tier or "").strip().lower()
+    return "" if tier in _USUAL_TIERS or len(tier) > TIER_CHARS_MAX or not tier.isprintable() else tier
 
 
 class StreamMeter:
@@ -95,17 +103,24 @@ class StreamMeter:
     @property
     def reported(self) -> Usage | None:
         """What the backend has reported so far, or None."""
-        return dialect.disjoint(self._counts).usage if self._counts else None
+        report = self._so_far()
+        return None if report is None else report.usage
+
+    @property
+    def variant(self) -> str:
+        """What sets the price beside the kind: the service tier that the reply names."""
+        return variant_of(self.service_tier)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What was odd in the reports so far."""
-        return dialect.disjoint(self._counts, self._problems).problems if self._counts else self._problems
+        report = self._so_far()
+        return self._problems if report is None else report.problems
 
     @property
     def sure(self) -> bool:
         """Whether the reports alone say what was consumed, so that nothing need be counted."""
-        report = dialect.disjoint(self._counts) if self._counts else None
+        report = self._so_far()
         return report is not None and report.input_known and self._output_sure(report)
 
     def text(self) -> str:
@@ -131,12 +146,15 @@ class StreamMeter:
         A report that is older than the last text cannot make the output smaller than what was counted.
         """
         counted = Usage(input=input_tokens, output=self._counted + text_tokens)
-        if not self._counts:
+        report = self._so_far()
+        if report is None:
             return Reading(counted, UsageSource.COUNTED, self._problems)
-        report = dialect.disjoint(self._counts, self._problems)
         if report.input_known and self._output_sure(report):
             return Reading(report.usage, UsageSource.REPORTED, report.problems)
         return Reading(_filled(report, counted), UsageSource.COUNTED, report.problems)
+
+    def _so_far(self) -> dialect.Report | None:
+        return dialect.disjoint(self._counts, self._problems) if self._counts else None
 
     def _output_sure(self, report: dialect.Report) -> bool:
         self._fold()
@@ -220,7 +238,7 @@ def _filled(report: dialect.Report, counted: Usage) -> Usage:
     """The report, with what it left out taken from our count; the output is never below either."""
     usage = report.usage
     if not report.input_known:
-        usage = msgspec.structs.replace(usage, input=counted.input)
+        usage = msgspec.structs.replace(usage, input=usage.input + counted.input)
     missing = max(0, counted.output - usage.output_tokens)
     return msgspec.structs.replace(usage, output=usage.output + missing)
 

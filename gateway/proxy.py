@@ -5,6 +5,8 @@ The rest of the story is ``pump.py``'s. This task only waits: for the call to en
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -14,13 +16,14 @@ from config.settings import Limits
 from gateway.admission import Surface
 from gateway.call import BadRequest, Request, parse_chat, parse_embeddings
 from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_refusal, until_gone
-from gateway.errors import Refusal
+from gateway.errors import Refusal, internal
 from gateway.identity import Identity, ServiceKey
 from gateway.metrics import Metrics
 from gateway.pump import Clock, House, Pump, Story
 from ledger.ids import uuid7
 from policies.principal import Principal
 
+_log = logging.getLogger("farebox.gateway")
 _IDEMPOTENCY_MAX = 255
 _UNKNOWN = "unknown"
 
@@ -76,18 +79,37 @@ class Proxy:
         except CallerLeft:
             return
         except Refusal as refusal:
-            self._metrics.refusal(refusal.code, _UNKNOWN).inc()
-            self._metrics.request(self._surface.route, _UNKNOWN, _UNKNOWN, str(refusal.status), refusal.code).inc()
-            return await send_refusal(send, refusal, str(request_id))
+            return await self._refuse(send, refusal, request_id)
+        except Exception:
+            _log.exception("call failed before admission", extra={"request_id": str(request_id)})
+            return await self._refuse(send, internal(), request_id)
         pump = Pump(self._story(scope, request_id, begun, principal, request), send, self._house)
         pump.start()
+        await self._attend(pump, receive)
+
+    async def _attend(self, pump: Pump, receive: Receive) -> None:
+        """Wait for the end of the call, and tell it when its caller has left."""
+        this = asyncio.current_task()
+        assert this is not None
+        pump.broken_off = this.cancel
         try:
             await until_gone(receive)
+        except asyncio.CancelledError:
+            if not pump.done:
+                raise
+            # Broken off under a caller who does not read: to return now is what makes the server close.
+            this.uncancel()
         finally:
+            pump.broken_off = None
             # Also when this very task is cancelled: the pump is the server's, and hears of it.
             if not pump.done:
                 pump.caller_left(drained_max=self._limits.drained_streams_max)
         await pump.wait()
+
+    async def _refuse(self, send: Send, refusal: Refusal, request_id: UUID) -> None:
+        self._metrics.refusal(refusal.code, _UNKNOWN).inc()
+        self._metrics.request(self._surface.route, _UNKNOWN, _UNKNOWN, str(refusal.status), refusal.code).inc()
+        await send_refusal(send, refusal, str(request_id))
 
     async def _received(self, scope: Scope, receive: Receive) -> tuple[Principal, Request]:
         self._gate.check()

@@ -1,6 +1,7 @@
 """The clockwork behind all running calls of this process: deadlines, beats to the bank, slots in Redis.
 
-One task looks at every call a few times a second, so no call needs a timer of its own and no chunk resets one.
+One task looks at every call a few times a second, so no call needs a timer of its own and no chunk resets one. Beats and
+slots have their own tasks: a bank or a Redis that is slow to answer must not put off the deadlines.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from gateway.phase import Phase, Stop
@@ -36,48 +38,52 @@ class Pulse:
         self._drain_stream_s = drain_stream_s
         self.pumps: set[Pump] = set()
         self._early: set[Pump] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
-        self._beaten = self._renewed = time.monotonic()
+        self._beaten = time.monotonic()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="pulse")
+        rounds = (self._watch, _TICK_S), (self._beats, 0.0), (self._renew, _RENEW_S)
+        self._tasks = [asyncio.create_task(self._every(pause, step), name="pulse") for step, pause in rounds]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def beat_soon(self, pump: Pump) -> None:
         """This call has used much since its last beat: do not wait for the next round."""
         self._early.add(pump)
         self._wake.set()
 
-    async def _run(self) -> None:
+    async def _every(self, pause_s: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
+            await asyncio.sleep(pause_s)
             try:
-                await asyncio.wait_for(self._wake.wait(), _TICK_S)
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            try:
-                await self._round(time.monotonic())
+                await step()
             except Exception:
                 _log.exception("pulse round failed")
 
-    async def _round(self, now: float) -> None:
+    async def _watch(self) -> None:
+        now = time.monotonic()
         for pump in tuple(self.pumps):
             why = self._overdue(pump, now)
             if why is not None:
                 pump.stop(why)
+
+    async def _beats(self) -> None:
+        """The calls that cannot wait, when there are some; all of them, when their time has come."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), max(0.0, self._beaten + self._beat_s - time.monotonic()))
+        except TimeoutError:
+            pass
+        self._wake.clear()
+        now = time.monotonic()
         if now - self._beaten >= self._beat_s:
             self._beaten = now
             await self._beat(tuple(self.pumps))
         elif self._early:
             await self._beat(tuple(self._early))
-        if now - self._renewed >= _RENEW_S:
-            self._renewed = now
-            await self._renew()
 
     async def _beat(self, pumps: tuple[Pump, ...]) -> None:
         self._early.clear()

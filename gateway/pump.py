@@ -2,8 +2,8 @@
 
 The request's own task may die at any time (the caller leaves, the server cancels it); this one always reaches its last
 lines: the hold is resolved once, the slot given back, one log line written. Whoever wants a call to end says why with
-``stop``. A meter is a tap on the pipe, not a valve: bytes go on unchanged and at once, and only the end of the money holds
-them back.
+``stop``. A meter is a tap on the pipe, not a valve: bytes go on unchanged and at once, and only the end of the money
+holds them back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from gateway.books import Books
 from gateway.call import Request
 from gateway.counting import Counting
 from gateway.downstream import Headers, Send, send_refusal, send_reply
-from gateway.errors import Refusal, render_event
+from gateway.errors import Refusal, internal, render_event
 from gateway.filter import StreamFilter
 from gateway.forward import Forwarder, Patience
 from gateway.headers import to_downstream
@@ -44,6 +45,7 @@ _log = logging.getLogger("farebox.gateway")
 _AFTER_DONE_S = 1.0
 _REFUSAL_BYTES_MAX = 1024 * 1024
 _UNBOUNDED = 2**53
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n")
 _EVENT_END = b"\n\n"  # what was relayed last may have been the middle of an event
 _NO_PATIENCE = Patience(0.0, 0.0, 0.0, float("inf"))
 
@@ -102,6 +104,9 @@ class Pump:
         self.patience = _NO_PATIENCE
         self.deaf_since = 0.0  # nobody listens since then, but the answer is read to its end
         self.held = 0
+        self.corrected: asyncio.Task[None] | None = None  # windows and slot, from the settlement on
+        self.answered = False  # the last byte of a reply, whichever, was handed to the server
+        self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
         self._send = send
         self._house = house
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +127,7 @@ class Pump:
         """Begin, as a task of its own."""
         self._house.pulse.pumps.add(self)
         self._task = asyncio.create_task(self.run())
+        self._task.add_done_callback(self._over)
 
     @property
     def done(self) -> bool:
@@ -151,8 +157,12 @@ class Pump:
             self.stop(Stop.CALLER_LEFT)
 
     def stop(self, why: Stop) -> None:
-        """End the call. While it is being admitted or settled only a note is taken: the bank is not left in the dark."""
-        self._why = self._why or why
+        """End the call. While it is being admitted or settled only a note is taken: the bank is not left in the dark.
+        One whose last byte has gone ends by itself: a server says "complete" and "left" with the same word."""
+        if self.phase is Phase.ENDING:
+            return
+        # That the caller left outweighs a timeout of the same moment: nobody is there to answer a second try.
+        self._why = why if why is Stop.CALLER_LEFT else self._why or why
         if self._task is not None and not self._closing and self.phase is not Phase.ADMITTING:
             self._task.cancel()
 
@@ -187,7 +197,7 @@ class Pump:
             await self._upstream_failed(failure)
         except Exception:
             _log.exception("call failed", extra={"request_id": str(self.story.request_id)})
-            await self._refuse(Refusal.of("internal", "Something went wrong here. Please try again."))
+            await self._refuse(internal())
         finally:
             await self._last_lines()
 
@@ -270,16 +280,19 @@ class Pump:
                     await self._forward(passed)
                 if relay.done:
                     break
-            rest = relay.close()
+            rest = b"" if relay.done else relay.close()
         except EventTooLarge as large:
             raise UpstreamFailure("too_large", str(large)) from large
         await self._settle(Outcome.UPSTREAM_ERROR if relay.failed else self._well)
+        await self._end_of_mark(reply, relay)
         await self._forward(rest + relay.terminal, last=True)
         await self._to_the_end(reply)
 
     async def _whole(self, reply: Reply) -> None:
         self.phase = Phase.STREAMING
-        body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max)
+        body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max, self._moved)
+        if body.lstrip()[:1] not in (b"{", b"["):
+            raise UpstreamFailure("protocol", "the reply is not JSON")
         self._meter = meter_reply(body, self._house.counting.counter(self._model))
         await self._settle(self._well)
         cost, balance = format_usd(self.story.amount), format_usd(self._balance_after(self.story.amount))
@@ -315,7 +328,7 @@ class Pump:
         return tokens <= self._covered
 
     async def _cut(self) -> None:
-        """The money ended in the middle of the answer: abort the backend, charge what was held, say so in the stream."""
+        """The money ended in the middle of the answer: abort the backend, charge what was held, say so."""
         assert self.admission is not None and self._reply is not None
         self._reply.close()
         refusal = sentences.cut(self.admission.tier, self.admission.upgrade_url)
@@ -327,10 +340,11 @@ class Pump:
     def _beat(self, output: int, target: int) -> Beat:
         assert self.admission is not None and self._answering is not None
         usage = self._usage_so_far(output)
-        used = self._answering.bill.amount(usage) if usage != Usage() else 0
-        if not self.admission.tier.unlimited:
-            return Beat(self.story.request_id, self.admission.wallet_id, used, usage, target)
-        return Beat(self.story.request_id, self.admission.wallet_id, used, usage)
+        bill = self._answering.bill
+        used = bill.amount(usage) if usage != Usage() else 0
+        wanted = 0 if self.admission.tier.unlimited else target
+        # The version too: the hold was opened at the price of the model asked for, and a fallback has its own.
+        return Beat(self.story.request_id, self.admission.wallet_id, used, usage, wanted, bill.price.version)
 
     def _hold_is(self, amount: int) -> None:
         self.held = amount
@@ -378,8 +392,9 @@ class Pump:
         if self._started:
             return await self._forward(_EVENT_END + render_event(refusal, str(story.request_id)), last=True)
         story.status, self._started = refusal.status, True
-        self.phase = Phase.ENDING
+        self.phase, story.clock.moved = Phase.SENDING, time.monotonic()
         await send_refusal(self._send, refusal, str(story.request_id))
+        self._whole_sent()
 
     async def _settle(self, outcome: Outcome, *, void: bool = False) -> None:
         """Hand the call's money over, once, whatever comes after."""
@@ -387,12 +402,15 @@ class Pump:
             return
         self._settled = self._closing = True
         story, books = self.story, self._house.books
+        if self.phase in (Phase.OPENING, Phase.STREAMING):
+            story.clock.moved = time.monotonic()  # until now it was the backend that was waited for
         story.outcome = outcome
         if void or self._answering is None or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came()):
             books.void(story, self.admission)
         else:
             story.reading = await self._read_meter(cut=outcome is Outcome.CUT_BY_BALANCE)
             story.amount = books.post(story, self.admission, self._answering, story.reading, outcome)
+        self.corrected = books.correct(self.admission, story)
         self._closing = False
 
     async def _last_lines(self) -> None:
@@ -406,6 +424,9 @@ class Pump:
             self._house.pulse.pumps.discard(self)
 
     # Small things -------------------------------------------------------------------------------------------------
+
+    def _moved(self) -> None:
+        self.story.clock.moved = time.monotonic()
 
     def _sent(self, instant: float) -> None:
         self.story.clock.sent = self.story.clock.moved = instant
@@ -425,7 +446,17 @@ class Pump:
         if last:
             clock.moved = time.monotonic()
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
-        self.phase = Phase.ENDING if last else Phase.STREAMING
+        if last:
+            self._whole_sent()
+        else:
+            self.phase = Phase.STREAMING
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        if self.broken_off is not None and not self.answered:
+            self.broken_off()
+
+    def _whole_sent(self) -> None:
+        self.phase, self.answered = Phase.ENDING, True
 
     async def _reply_whole(self, reply: Reply, body: bytes, extra: Headers) -> None:
         self._started, self.story.status = True, reply.status
@@ -436,7 +467,18 @@ class Pump:
         self.phase = Phase.SENDING
         own = [*self._own_headers(), (b"content-length", b"%d" % len(body)), *extra]
         await send_reply(self._send, reply.status, to_downstream(reply.headers, own), body)
-        self.phase = Phase.ENDING
+        self._whole_sent()
+
+    async def _end_of_mark(self, reply: Reply, relay: StreamFilter) -> None:
+        """[DONE] is an event like any other: the blank line that ends it may come in a later piece."""
+        try:
+            async with asyncio.timeout(_AFTER_DONE_S):
+                while relay.done and not relay.terminal.endswith(_BLANK_LINES) and (data := await reply.read()):
+                    relay.feed(data)
+        except (TimeoutError, UpstreamFailure, EventTooLarge):
+            reply.close()
+        finally:
+            relay.close()
 
     async def _to_the_end(self, reply: Reply) -> None:
         """After [DONE] the backend has a moment to end its body, so that the connection can be used again."""
@@ -451,11 +493,12 @@ class Pump:
         """What the call consumed; counted here where the backend did not say."""
         meter, counting, model = self._meter, self._house.counting, self._model
         if meter is not None and meter.sure:
-            return meter.reading(0, 0)
-        tokens = await counting.exact(self.story.request, model)
-        if meter is None:
-            return Reading(Usage(input=tokens), UsageSource.COUNTED)
-        reading = meter.reading(tokens, await counting.text(meter.text(), model))
+            reading = meter.reading(0, 0)
+        else:
+            tokens = await counting.exact(self.story.request, model)
+            if meter is None:
+                return Reading(Usage(input=tokens), UsageSource.COUNTED)
+            reading = meter.reading(tokens, await counting.text(meter.text(), model))
         return self._within_hold(reading) if cut else reading
 
     def _within_hold(self, reading: Reading) -> Reading:
@@ -463,9 +506,11 @@ class Pump:
         assert self._answering is not None
         usage, bill = reading.usage, self._answering.bill
         covered = Bill(bill.price, bill.factor_ppm, usage.input_tokens).covered(self.held)
-        if usage.output <= covered:
+        if usage.output_tokens <= covered:
             return reading
-        return reading._replace(usage=msgspec.structs.replace(usage, output=covered))
+        reasoning = min(usage.reasoning, covered)
+        delivered = msgspec.structs.replace(usage, reasoning=reasoning, output=covered - reasoning, audio_out=0)
+        return reading._replace(usage=delivered)
 
     def _usage_so_far(self, output: int) -> Usage:
         """For a checkpoint: what was reported, or what went to the backend and has come back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,12 +16,13 @@ from starlette.routing import Route
 
 from gateway.account import Account, Models, refused
 from gateway.downstream import Endpoint
-from gateway.errors import Refusal
+from gateway.errors import Refusal, internal
 from gateway.metrics import Metrics
 from ledger.ids import uuid7
 from ledger.store import BankUnavailable
 from policies.buckets import BucketsBusy, BucketsUnavailable
 
+_log = logging.getLogger("farebox.gateway")
 _PING_S = 2.0
 
 
@@ -65,7 +67,10 @@ def routes(
     ]
     if metrics is not None:
         table.append(_metrics_route(metrics))
-    return Starlette(routes=table, exception_handlers={Refusal: refused, HTTPException: _not_here})
+    handlers = {Refusal: refused, HTTPException: _not_here, Exception: _broken}
+    app = Starlette(routes=table, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect is an answer, too: nothing but the paths above has one
+    return app
 
 
 def metrics_routes(metrics: Metrics) -> Starlette:
@@ -93,6 +98,14 @@ async def _not_here(request: Request, failure: Exception) -> Response:
     request_id = str(uuid7())
     headers = {"x-request-id": request_id, **(failure.headers or {})}
     return _json(refusal.body(request_id), refusal.status, headers)
+
+
+async def _broken(request: Request, failure: Exception) -> Response:
+    """What no code foresaw: the caller gets an id, the log the rest."""
+    request_id = str(uuid7())
+    _log.error("request failed", extra={"request_id": request_id, "error": type(failure).__name__})
+    refusal = internal()
+    return _json(refusal.body(request_id), refusal.status, {"x-request-id": request_id})
 
 
 async def _answers(what: Pingable) -> bool:

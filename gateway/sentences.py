@@ -106,7 +106,7 @@ def _repeated(deny: Deny, tier: Tier) -> tuple[str, str]:
 
 
 def _no_limiter(deny: Deny, tier: Tier) -> tuple[str, str]:
-    return "Limits cannot be checked right now. Please try again in a few seconds.", ""
+    return "Limits cannot be checked right now.", ""
 
 
 _SAYINGS: dict[str, Callable[[Deny, Tier], tuple[str, str]]] = {

@@ -8,6 +8,7 @@ cancels or closes; whichever it does, the backend's socket is closed at once. Wh
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Literal, cast
 
 from gateway import http
@@ -83,11 +84,13 @@ class Reply:
         except http.TransportError as exc:
             raise _failure(exc) from exc
 
-    async def read_all(self, limit: int) -> bytes:
-        """The whole body of at most ``limit`` bytes. Raises TooLarge (and closes), UpstreamFailure."""
+    async def read_all(self, limit: int, arrived: Callable[[], None] = lambda: None) -> bytes:
+        """The whole body of at most ``limit`` bytes; ``arrived`` hears of each piece. Raises TooLarge (and closes),
+        UpstreamFailure."""
         pieces: list[bytes] = []
         room = limit
         while piece := await self.read():
+            arrived()
             pieces.append(piece)
             room -= len(piece)
             if room < 0:
@@ -125,7 +128,7 @@ class Upstreams:
         """
         request = http.Request(
             method,
-            target.url(path),
+            http.address(target.url(path)),
             headers=headers,
             stream=http.ByteStream(body),
             extensions={"timeout": {"connect": connect_timeout_s}},

@@ -96,19 +96,18 @@ class Booking:
         self.wallets[wallet.id] = (wallet, due_at)
 
     def document(self) -> bytes:
-        """The JSON document of ``statements.WRITE``."""
+        """The JSON document of ``statements.WRITE``. A new grant's wallet must have been touched, too."""
+        remaining = {
+            grant.id: grant.remaining for wallet, _ in self.wallets.values() for grant in wallet.changed.values()
+        }
+        new_grants = [{**row, "remaining": remaining.pop(row["id"])} for row in self.new_grants]
         return msgspec.json.encode(
             {
                 "charges": self.charges,
                 "entries": self.entries,
                 "postings": self.postings,
-                "new_grants": self.new_grants,
-                "grants": [
-                    {"id": grant.id, "remaining": grant.remaining}
-                    for wallet, _ in self.wallets.values()
-                    for grant in wallet.changed.values()
-                    if not any(new["id"] == grant.id for new in self.new_grants)
-                ],
+                "new_grants": new_grants,
+                "grants": [{"id": grant_id, "remaining": left} for grant_id, left in remaining.items()],
                 "wallets": [
                     {"id": wallet.id, "spendable": wallet.spendable, "held": wallet.held, "due_at": due_at}
                     for wallet, due_at in self.wallets.values()

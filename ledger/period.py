@@ -21,13 +21,14 @@ class Plan(msgspec.Struct, frozen=True):
     """An allowance as the bank sees it: so much money (nano-USD) for each period.
 
     ``anchor`` is the day on which a month (1..31) or week (1 = Monday .. 7) begins, 1 if not said; a year begins on
-    January 1st.
+    January 1st. ``name`` tells one tier's allowance from another's: who changes tiers gets the new one's at once.
     """
 
     amount: int
     every: Every = "month"
     zone: str = "UTC"
     anchor: int | None = None
+    name: str = ""
 
 
 def bounds(plan: Plan, now: datetime) -> tuple[datetime, datetime]:

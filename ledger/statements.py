@@ -23,7 +23,7 @@ WAIT_FOR_WALLET = """
 WALLETS_KNOWN = "SELECT id FROM wallets WHERE id = ANY ($1::uuid[])"
 
 GRANTS = """
-    SELECT id, wallet_id, kind, remaining, priority, expires_at, created_at, funding
+    SELECT id, wallet_id, kind, remaining, priority, expires_at, created_at, funding, source
     FROM grants WHERE wallet_id = ANY ($1::uuid[]) AND (remaining > 0 OR id = ANY ($2::uuid[]))
 """
 

@@ -62,17 +62,26 @@ _BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 
 
 def make_engine(
-    url: str, *, size: int = 8, command_timeout_s: float = 10.0, lock_timeout_ms: int = 3000, name: str = "farebox"
+    url: str,
+    *,
+    size: int = 8,
+    command_timeout_s: float = 10.0,
+    lock_timeout_ms: int = 3000,
+    name: str = "farebox",
+    ask_first: bool = False,
 ) -> AsyncEngine:
     """An engine whose every statement is bounded in time. ``url`` is ``postgresql+asyncpg://…``.
 
-    Durability stays the server's: nothing here turns ``synchronous_commit`` off.
+    ``ask_first``: a connection is tried before it is used, one trip more, so that a database that was away refuses nobody
+    once it is back (the bank sees to that itself). Durability stays the server's: nothing here turns
+    ``synchronous_commit`` off.
     """
     return create_async_engine(
         url,
         pool_size=size,
         max_overflow=0,
         pool_timeout=command_timeout_s,
+        pool_pre_ping=ask_first,
         connect_args={
             "timeout": 5,
             "command_timeout": command_timeout_s,
@@ -272,12 +281,14 @@ class PostgresBank:
             await self._grants(connection, locked.wallets)
             wallet, now, booking = locked.wallets[wallet_id], locked.now, Booking()
             _expire(booking, wallet, now)
-            period_end = _FOREVER
-            if plan is not None and plan.amount > 0:
+            period_end, source = _FOREVER, ""
+            if plan is not None:
                 start, period_end = bounds(plan, now)
-                source = f"plan:{start.isoformat()}"
-                if not await connection.fetchval(statements.SOURCE_KNOWN, wallet_id, source):
-                    _fill(booking, wallet, plan.amount, "plan", source, EXPENSE_PROMO, now, period_end)
+                source = f"plan:{plan.name}:{start.isoformat()}"
+            _take_back(booking, "replaced", wallet.replace_plan(source), now)
+            known = await connection.fetchval(statements.SOURCE_KNOWN, wallet_id, source)
+            if plan is not None and plan.amount > 0 and not known:
+                _fill(booking, wallet, plan.amount, "plan", source, EXPENSE_PROMO, now, period_end)
             due_at = min(period_end, wallet.next_end() or _FOREVER)
             booking.touch(wallet, due_at if due_at > now else now + _LOOK_AGAIN)
             await self._write(connection, booking, now)
@@ -327,6 +338,7 @@ class PostgresBank:
                     row["expires_at"],
                     row["created_at"],
                     row["funding"],
+                    row["source"],
                 )
             )
 
@@ -429,8 +441,12 @@ def _release_hold(booking: Booking, wallet: Wallet, hold: Hold, now: datetime) -
 
 
 def _expire(booking: Booking, wallet: Wallet, now: datetime) -> None:
-    for legs in wallet.expire(now):
-        booking.enter("expiry", f"expiry:{legs[0].grant_id}:{now.isoformat()}", now, legs)
+    _take_back(booking, "expiry", wallet.expire(now), now)
+
+
+def _take_back(booking: Booking, kind: str, entries: Iterable[list[Posting]], now: datetime) -> None:
+    for legs in entries:
+        booking.enter(kind, f"{kind}:{legs[0].grant_id}:{now.isoformat()}", now, legs)
 
 
 def _fill(
@@ -443,7 +459,7 @@ def _fill(
     now: datetime,
     expires_at: datetime | None,
 ) -> None:
-    grant = Grant(uuid7(), kind, amount, PRIORITY[kind], expires_at, now, funding)
+    grant = Grant(uuid7(), kind, amount, PRIORITY[kind], expires_at, now, funding, source)
     credit_leg = wallet.add(grant)
     booking.enter("grant", f"grant:{grant.id}", now, [Posting(funding, amount), credit_leg])
     booking.new_grants.append(
@@ -452,7 +468,6 @@ def _fill(
             "wallet_id": wallet.id,
             "kind": kind,
             "amount": amount,
-            "remaining": grant.remaining,
             "priority": grant.priority,
             "starts_at": now,
             "expires_at": expires_at,

@@ -34,6 +34,7 @@ class Grant:
     expires_at: datetime | None
     created_at: datetime
     funding: str
+    source: str = ""
 
     def order(self) -> tuple[int, datetime, datetime]:
         """Burn order: priority, then the earliest end, then the earliest made."""
@@ -93,7 +94,19 @@ class Wallet:
         Money that backs a hold stays until the hold is closed: a call belongs to the period in which it was admitted,
         and does not draw on the next one's money because this one's was taken away under it.
         """
-        ended = [grant for grant in self.grants if grant.expires_at is not None and grant.expires_at <= now]
+        return self._take_back(
+            [grant for grant in self.grants if grant.expires_at is not None and grant.expires_at <= now]
+        )
+
+    def replace_plan(self, source: str) -> list[list[Posting]]:
+        """Take back what other plans left than the one of this ``source``: as ``expire``, one entry for each grant."""
+        return self._take_back([grant for grant in self.grants if grant.kind == "plan" and grant.source != source])
+
+    def next_end(self) -> datetime | None:
+        """When the next grant that still holds money ends; None where none ends."""
+        return min((g.expires_at for g in self.grants if g.remaining and g.expires_at), default=None)
+
+    def _take_back(self, ended: list[Grant]) -> list[list[Posting]]:
         leaving = sum(grant.remaining for grant in ended) - self.held
         entries = []
         for grant in sorted(ended, key=Grant.order):
@@ -104,10 +117,6 @@ class Wallet:
                 account = REVENUE_BREAKAGE if grant.kind == "paid" else grant.funding
                 entries.append([leg, Posting(account, -take)])
         return entries
-
-    def next_end(self) -> datetime | None:
-        """When the next grant that still holds money ends; None where none ends."""
-        return min((g.expires_at for g in self.grants if g.remaining and g.expires_at), default=None)
 
     def _move(self, grant: Grant, amount: int) -> Posting:
         grant.remaining += amount

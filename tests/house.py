@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -243,3 +243,10 @@ async def farebox(
                 yield Farebox(run, engine, accounts, bank, http)
     finally:
         await engine.dispose()
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+    """Ask again until it holds. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while not await holds():
+            await asyncio.sleep(0.02)

@@ -98,6 +98,13 @@ async def test_of_several_refusals_the_longest_wait_is_told(buckets: Buckets) ->
     assert (await denied(buckets, ask((REQUESTS, 1), (TOKENS, 1), concurrency=1))).limit == "tokens/3600"
 
 
+async def test_of_equal_waits_the_first_rule_is_told(buckets: Buckets) -> None:
+    tokens = Window(3, "tokens", 60)
+    await admitted(buckets, ask((REQUESTS, 3), (tokens, 3)))
+    assert (await denied(buckets, ask((tokens, 1), (REQUESTS, 1)))).limit == "tokens/60"
+    assert (await denied(buckets, ask((REQUESTS, 1), (tokens, 1)))).limit == "requests/60"
+
+
 async def test_what_can_never_fit_is_told_before_any_wait(buckets: Buckets) -> None:
     await admitted(buckets, ask((TOKENS, 1000)))
     denial = await denied(buckets, ask((TOKENS, 1), (REQUESTS, 4), concurrency=1))

@@ -76,8 +76,10 @@ def test_a_new_grant_is_inserted_and_not_updated_as_well() -> None:
     wallet.add(grant)
     booking.new_grants.append({"id": grant.id})
     booking.touch(wallet)
+    wallet.burn(2)
     document = msgspec.json.decode(booking.document())
     assert document["grants"] == [] and document["wallets"][0]["due_at"] is None
+    assert document["new_grants"] == [{"id": str(grant.id), "remaining": 3}]
 
 
 @pytest.mark.parametrize(("used", "source"), [(0, UsageSource.ESTIMATED), (9, UsageSource.COUNTED)])

@@ -45,7 +45,7 @@ def test_the_floor_is_the_smallest_id_of_its_millisecond(instant: datetime) -> N
     lowest = floor(instant)
     assert lowest.version == 7
     assert lowest.int & ((1 << 62) - 1) == 0 and lowest.int >> 64 & 0xFFF == 0
-    assert floor(instant - timedelta(milliseconds=1)) < lowest
+    assert lowest < floor(instant + timedelta(milliseconds=1))
 
 
 async def test_the_database_cuts_months_where_the_floor_says(till: Till) -> None:

@@ -159,6 +159,16 @@ def test_money_that_backs_a_hold_stays_though_other_money_came_since() -> None:
     assert [legs[0].amount for legs in wallet.expire(_T0 + timedelta(hours=2))] == [30]
 
 
+def test_another_plan_takes_the_place_of_what_is_left_of_the_old_one() -> None:
+    old, gift, paid = _grant("plan", 100, ends=9), _grant("promo", 5, ends=9), _grant("paid", 7)
+    old.source = "plan:free:november"
+    wallet = _wallet(old, gift, paid, held=30)
+    assert wallet.replace_plan("plan:free:november") == []
+    [[leg, back]] = wallet.replace_plan("plan:pro:november")
+    assert (leg.grant_id, leg.amount, back.account, back.amount) == (old.id, 70, "exp:promo", -70)
+    assert wallet.spendable == 42
+
+
 def test_the_next_end_is_that_of_a_grant_which_still_holds_money() -> None:
     empty, soon, late = _grant("promo", 5, ends=1), _grant("paid", 5, ends=2), _grant("paid", 5, ends=3)
     wallet = _wallet(empty, soon, late)

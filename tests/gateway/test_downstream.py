@@ -1,0 +1,107 @@
+"""The caller's side: bodies within their bounds, and who has left."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.downstream import CallerLeft, Message, Receive, read_body, send_refusal, send_reply, until_gone
+from gateway.errors import Refusal
+
+GONE = {"type": "http.disconnect"}
+
+
+def body(*pieces: bytes, more_at_end: bool = False) -> list[Message]:
+    last = len(pieces) - 1
+    return [
+        {"type": "http.request", "body": piece, "more_body": at < last or more_at_end} for at, piece in enumerate(pieces)
+    ]
+
+
+def caller(messages: list[Message], *, stalls: bool = False) -> Receive:
+    """A caller who says these things; then it has left, or says nothing."""
+    waiting = list(messages)
+
+    async def receive() -> Message:
+        if not waiting and stalls:
+            await asyncio.Event().wait()
+        return waiting.pop(0) if waiting else dict(GONE)
+
+    return receive
+
+
+async def read(messages: list[Message], *, headers: Any = (), stalls: bool = False) -> bytes:
+    scope = {"type": "http", "headers": list(headers)}
+    return await read_body(scope, caller(messages, stalls=stalls), bytes_max=10, timeout_s=0.05)
+
+
+async def refused(messages: list[Message], **more: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await read(messages, **more)
+    return caught.value
+
+
+async def test_a_body_is_read_whole_in_one_piece_or_several() -> None:
+    assert await read(body(b"0123456789")) == b"0123456789"
+    assert await read(body(b"0123", b"", b"456789")) == b"0123456789"
+    assert await read(body(b"")) == b""
+
+
+@pytest.mark.parametrize("pieces", [[b"01234567890"], [b"01234", b"567890"]])
+async def test_a_body_over_the_bound_is_refused(pieces: list[bytes]) -> None:
+    refusal = await refused(body(*pieces))
+    assert refusal.code == "request_too_large" and "10 bytes" in refusal.message
+
+
+async def test_an_endless_body_is_refused_at_the_bound() -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(Refusal):
+        await read_body({"headers": []}, receive, bytes_max=10, timeout_s=5)
+
+
+async def test_a_length_over_the_bound_is_refused_before_anything_is_read() -> None:
+    refusal = await refused([], headers=[(b"content-length", b"11")], stalls=True)
+    assert refusal.code == "request_too_large"
+    assert await read(body(b"x"), headers=[(b"content-length", b"10")]) == b"x"
+    assert await read(body(b"x"), headers=[(b"content-length", b"nonsense")]) == b"x"
+
+
+@pytest.mark.parametrize("messages", [[], body(b"01", more_at_end=True)])
+async def test_a_body_that_does_not_come_is_refused_in_time(messages: list[Message]) -> None:
+    assert (await refused(messages, stalls=True)).code == "request_timeout"
+
+
+@pytest.mark.parametrize("messages", [[], body(b"01", more_at_end=True)])
+async def test_a_caller_who_leaves_before_its_body_is_whole_is_gone(messages: list[Message]) -> None:
+    with pytest.raises(CallerLeft):
+        await read(messages)
+
+
+async def test_a_compressed_body_is_refused_and_identity_is_none() -> None:
+    assert (await refused(body(b"x"), headers=[(b"content-encoding", b"gzip")])).param == "content-encoding"
+    assert await read(body(b"x"), headers=[(b"content-encoding", b"Identity")]) == b"x"
+
+
+async def test_until_gone_passes_over_everything_else() -> None:
+    receive = caller([*body(b"late"), dict(GONE), {"type": "never looked at"}])
+    await until_gone(receive)
+    assert (await receive())["type"] == "never looked at"
+
+
+async def test_a_reply_is_two_messages() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await send_reply(send, 200, [(b"a", b"b")], b"body")
+    assert sent == [
+        {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]},
+        {"type": "http.response.body", "body": b"body"},
+    ]
+    await send_refusal(send, Refusal.of("draining", "Wait.", retry_after_s=5), "id-1")
+    assert sent[2]["status"] == 503 and (b"retry-after", b"5") in sent[2]["headers"]

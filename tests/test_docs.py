@@ -1,0 +1,75 @@
+"""The documentation says what the code does: what can be compared is compared."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from config.settings import settings_table
+from gateway.errors import KINDS
+from gateway.metrics import Metrics
+
+_ROOT = Path(__file__).parents[1]
+_OPERATIONS = (_ROOT / "docs" / "operations.md").read_text("utf-8")
+_LINK = re.compile(r"\]\(([^)#\s]+)\)")
+_PATH = re.compile(r"`((?:farebox|gateway|accounts|config|policies|ledger|migrations|tests|docs)/[\w./-]+\.\w+)`")
+
+
+def _pages() -> list[Path]:
+    return [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+
+
+def _section(title: str) -> str:
+    return _OPERATIONS.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_table_of_settings_is_the_generated_one() -> None:
+    begun = _OPERATIONS.split("<!-- settings")[1]
+    shown = begun.split("-->\n", 1)[1].split("<!-- /settings -->")[0]
+    assert shown == settings_table(), "print config.settings.settings_table() into docs/operations.md"
+
+
+def test_every_metric_is_documented_and_none_besides() -> None:
+    declared = set(re.findall(rb"^# HELP (\w+)", Metrics().render(), re.MULTILINE))
+    documented = set(re.findall(r"`(farebox_\w+)`", _section("Metrics")))
+    # A counter brings a second series, with the instant of its creation, that nobody asks for.
+    assert documented == {name.decode() for name in declared if not name.endswith(b"_created")}
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    documented: dict[str, int] = {}
+    for status, codes in re.findall(r"^\| (\d+) \| ([^|]+) \|", _section("Error codes"), re.MULTILINE):
+        documented |= dict.fromkeys(re.findall(r"`(\w+)`", codes), int(status))
+    assert documented == {code: kind.status for code, kind in KINDS.items()}
+
+
+def test_every_dependency_is_explained_and_none_besides() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))
+    lists = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    lists += project["dependency-groups"].values()
+    names = {re.split(r"[\[<>=~! ]", entry)[0] for entries in lists for entry in entries if isinstance(entry, str)}
+    page = (_ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    cells = re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)
+    assert set(re.findall(r"`([\w-]+)`", " ".join(cells))) == names
+
+
+def test_what_the_pages_link_to_and_name_is_there() -> None:
+    missing = []
+    for page in _pages():
+        text = page.read_text("utf-8")
+        linked = [page.parent / target for target in _LINK.findall(text) if "://" not in target]
+        named = [_ROOT / path for path in _PATH.findall(text)]
+        missing += [f"{page.name}: {path.name}" for path in (*linked, *named) if not path.exists()]
+    assert not missing
+
+
+def test_decisions_are_numbered_once_and_have_the_three_parts() -> None:
+    pages = sorted((_ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert text.startswith(f"# {page.name[:4]} "), page.name
+        for part in ("\n## Context\n", "\n## Decision\n", "\n## Consequences\n"):
+            assert part in text, f"{page.name} has no {part.strip()}"
