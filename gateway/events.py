@@ -2,7 +2,7 @@
 
 Pure. Everything that ``filter.py`` does to a stream of chunks is done here too; what differs is the frame. An event is
 named by a line before its data, and the answer ends with an event that may carry the whole of it. That event, name and
-all, waits in `terminal` until the call is settled; where another answer begins behind it, it had only ended the one before.
+all, waits in `terminal` until the call is settled; if another answer begins behind it, it had only ended the first.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class EventFilter(StreamFilter):
         return b"" if self._held else self._under_name(passed)
 
     def _under_name(self, passed: bytes) -> bytes:
-        """What passes, under its event's name. A name whose data does not pass would be an event that no reader expects."""
+        """What passes, under its event's name. A name whose data does not pass would be an event without data."""
         name, self._named = self._named, b""
         return name + passed if passed else b""
 

@@ -33,6 +33,7 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | frozenset(
     b"date server x-request-id".split()
 )
 _NOT_DOWNSTREAM_PREFIXES = (b"x-ratelimit-", b"access-control-", b"x-farebox-")
+_ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")  # the only one there is, and calls without one are refused
 _UNSAFE = re.compile(rb"[\r\n\0]")  # the bytes with which one header value becomes two headers
 
 
@@ -49,15 +50,22 @@ def to_upstream(request_headers: Iterable[Pair], target: Target, request_id: str
             out.append((name, value))
             if name in _SINGLE:
                 taken.add(name)
+    if target.auth == "x-api-key" and _ANTHROPIC_VERSION[0] not in taken:
+        out.append(_ANTHROPIC_VERSION)
     return out + own
 
 
 def _own(target: Target, request_id: str) -> list[Pair]:
     own = [(b"accept-encoding", b"identity"), (b"x-request-id", request_id.encode("ascii"))]
     if target.api_key:
-        own.append((b"authorization", b"Bearer " + target.api_key.encode("ascii")))
+        own.append(_credential(target))
     own.extend(target.headers)
     return own
+
+
+def _credential(target: Target) -> Pair:
+    key = target.api_key.encode("ascii")
+    return (b"x-api-key", key) if target.auth == "x-api-key" else (b"authorization", b"Bearer " + key)
 
 
 def to_downstream(reply_headers: Iterable[Pair], extra: Iterable[Pair]) -> list[Pair]:

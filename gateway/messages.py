@@ -70,7 +70,8 @@ class _Part(msgspec.Struct, gc=False):
 
     @property
     def data_bytes(self) -> int:
-        return len(memoryview(self.source.data)) if isinstance(self.source, _Source) else 0
+        source = self.source
+        return len(memoryview(source.data)) if isinstance(source, _Source) and source.type == "base64" else 0
 
     @property
     def inner(self) -> tuple[Raw, ...]:

@@ -218,7 +218,8 @@ class StreamMeter:
         self._fold()
         self._counts = dialect.merge(self._counts, counts) if self._counts else counts
         self._covered = True
-        self._base = max(self._base, dialect.disjoint(self._counts).usage.output_tokens)
+        report = self._so_far()
+        self._base = max(self._base, report.usage.output_tokens if report else 0)
         self._bytes = self._deltas = 0
 
 

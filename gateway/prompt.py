@@ -24,7 +24,7 @@ _DEPTH_MAX = 32
 # What stands in a request and is no text for the model: media, which are counted by rule, and names of things.
 _NO_TEXT = frozenset(
     (
-        *("image_url", "url", "data", "file_data", "file_url", "input_audio", "source", "media_type", "detail"),
+        *("image_url", "url", "data", "file_data", "file_url", "input_audio", "media_type", "detail"),
         *("type", "id", "call_id", "tool_use_id", "file_id", "status", "cache_control", "signature"),
         "encrypted_content",
     )
@@ -88,8 +88,17 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
             # What a tool was called with reaches the model as JSON, names and all.
             if name in ("input", "arguments") and isinstance(each, dict):
                 yield json.dumps(each, ensure_ascii=False)
+            elif name == "source":
+                yield from _document(each, depth)
             elif name not in _NO_TEXT:
                 yield from _texts(each, depth + 1)
+
+
+def _document(source: Any, depth: int) -> Iterator[str]:
+    """The text of a document that was sent as text; a binary one is counted by its size."""
+    if isinstance(source, dict):
+        given = source.get("data") if source.get("type") == "text" else None
+        yield from _texts([given, source.get("content")], depth + 2)
 
 
 def _tools(tools: bytes) -> list[str]:

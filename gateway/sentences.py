@@ -55,7 +55,11 @@ def without_money(
         every = _EVERY[tier.allowance.every]
         when = f" It renews on {period_ends_at.astimezone(UTC):%Y-%m-%d}." if period_ends_at else ""
         resets_at = f"{period_ends_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if period_ends_at else None
-        message = f"Your {every} allowance is used up.{when} Upgrade: {upgrade_url}"
+        left = reply.available
+        ended = f"Your {every} allowance is used up."
+        if left > 0:
+            ended = f"Your {every} allowance has {format_usd(left)} USD left, too little for this request."
+        message = f"{ended}{when} Upgrade: {upgrade_url}"
         return Refusal.of("allowance_exhausted", message, limit="allowance", resets_at=resets_at, **known)
     message = f"Your balance of {format_usd(max(0, reply.available))} USD does not cover this request. Top up: {upgrade_url}"
     return Refusal.of("insufficient_balance", message, limit="balance", **known)

@@ -6,8 +6,9 @@ Pure. It resolves no name and opens nothing; `upstream` does, and this is the on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
@@ -18,26 +19,41 @@ _RESERVED = frozenset(
     (
         *("connection", "expect", "host", "keep-alive", "te", "trailer", "upgrade"),
         *("accept-encoding", "content-length", "content-type", "transfer-encoding"),
-        *("authorization", "cookie", "x-request-id"),
+        *("authorization", "cookie", "x-api-key", "x-request-id"),
     )
 )
 
 
+Auth = Literal["bearer", "x-api-key"]
+ANTHROPIC = "anthropic"
+"""The capability of an upstream that speaks Anthropic's own way: its key in a header of its own, its version said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One backend. ``headers`` are lower-case pairs sent with every call; neither they nor the key show in a repr."""
+    """One backend. ``headers`` are lower-case pairs sent with every call; neither they nor the key show in a repr.
+    ``auth`` is where the key stands: as a bearer, or under Anthropic's name, and then with its API's version."""
 
     name: str
     base_url: str
     api_key: str = field(default="", repr=False)
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    auth: Auth = "bearer"
 
     @classmethod
-    def of(cls, name: str, base_url: str, api_key: str = "", headers: Mapping[str, str] | None = None) -> Target:
+    def of(
+        cls,
+        name: str,
+        base_url: str,
+        api_key: str = "",
+        headers: Mapping[str, str] | None = None,
+        capabilities: Collection[str] = (),
+    ) -> Target:
         """A target from an operator's words. Raises ValueError, naming what is wrong and never the secret."""
         if not _VALUE.match(api_key):
             raise ValueError(f"upstream {name}: the API key holds characters that no header may carry")
-        return cls(name, _checked_url(name, base_url), api_key, _checked_headers(name, headers or {}))
+        auth: Auth = "x-api-key" if ANTHROPIC in capabilities else "bearer"
+        return cls(name, _checked_url(name, base_url), api_key, _checked_headers(name, headers or {}), auth)
 
     def url(self, path: str) -> str:
         """The absolute address of a path such as ``/chat/completions`` under the base."""

@@ -35,7 +35,7 @@ prices = { input = "2.00", output = "3.00" }
 
 [[tiers]]
 name = "bounded"
-max_context = 100
+max_context = 1000
 max_output = 50
 
 [[tiers]]
@@ -109,20 +109,16 @@ async def test_what_the_tier_does_not_grant_is_refused_before_anything_is_asked(
         (chat_request(model="embed"), "invalid_request"),
         (chat_request(model="large"), "model_not_allowed"),
     ):
-        refused = counter.admitted(bob, request, buckets=None, teller=None)
-        assert await code_of(refused if request.model != "embed" else as_chat(counter, bob, request)) == code
+        admitter = counter.admitter(buckets=None, teller=None)
+        assert await code_of(admitter.admit(CHAT, request, bob, uuid7(), "")) == code
     assert await code_of(counter.admitted(await counter.person(), chat_request(model="unpriced"))) == "price_missing"
-
-
-async def as_chat(counter: Counter, who: Principal, request: Any) -> Any:
-    return await counter.admitter(buckets=None, teller=None).admit(CHAT, request, who, uuid7(), "")
 
 
 async def test_a_bound_on_the_context_is_measured_exactly(counter: Counter) -> None:
     bob = await counter.person(tier="bounded")
-    # Each is one token of some ten bytes: by bytes they would be far too many.
-    assert await counter.admitted(bob, chat_request(" characteristically" * 60, max_tokens=50))
-    assert await code_of(counter.admitted(bob, chat_request(" word" * 120))) == "request_too_large"
+    # Two tokens for nineteen bytes: by its bytes this would be far too long.
+    assert await counter.admitted(bob, chat_request(" characteristically" * 400, max_tokens=50))
+    assert await code_of(counter.admitted(bob, chat_request(" word" * 1200))) == "request_too_large"
     assert await code_of(counter.admitted(bob, chat_request(max_tokens=51))) == "request_too_large"
 
 

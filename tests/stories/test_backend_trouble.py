@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from tests.backend import (
 from tests.house import Farebox
 from tests.streams import DONE, HELLO_TOKENS, SMALL, delta, event, events, stream, text_of, tokens
 
-_IMPATIENT = {
+_IMPATIENT: dict[str, Any] = {
     "timeouts": {"connect_s": 0.5, "first_byte_s": 0.4, "idle_s": 0.4, "total_s": 1.5},
     "limits": {"reply_bytes_max": 100_000, "event_bytes_max": 50_000},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import RowMapping
@@ -32,7 +33,7 @@ prices = { input = "2.50", output = "10.00" }
 @pytest.fixture
 async def farebox(data_dir: Path, database_url: str, redis_url: str, backend: Backend) -> AsyncIterator[Farebox]:
     """Beats every 0.2 s."""
-    quick = {"bank": {"beat_s": 0.2, "hold_ttl_s": 3, "pool_size": 6}}
+    quick: dict[str, Any] = {"bank": {"beat_s": 0.2, "hold_ttl_s": 3, "pool_size": 6}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, catalog=_FALLBACK, **quick) as running:
         yield running
 
@@ -113,7 +114,7 @@ async def test_a_slow_bank_does_not_put_off_the_deadlines(
 ) -> None:
     """The bank holds the beats up; the backend's silence ends at its own time."""
     bank = {"beat_s": 0.1, "hold_ttl_s": 3, "pool_size": 6, "statement_timeout_s": 8}
-    late = {"bank": bank, "timeouts": {"idle_s": 0.5}}
+    late: dict[str, Any] = {"bank": bank, "timeouts": {"idle_s": 0.5}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, **late) as farebox:
         backend.answer = script([delta("one"), Pause(20), Cut()])
         ada = await farebox.caller()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -33,7 +34,7 @@ concurrency = 1
 @pytest.fixture
 async def farebox(data_dir: Path, database_url: str, redis_url: str, backend: Backend) -> AsyncIterator[Farebox]:
     """With a model whose answers are read to their end, and a tier of one call at a time."""
-    bounds = {"limits": {"drain_stream_s": 0.6, "drained_streams_max": 2}}
+    bounds: dict[str, Any] = {"limits": {"drain_stream_s": 0.6, "drained_streams_max": 2}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, catalog=_DRAINING, **bounds) as running:
         yield running
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,12 +34,14 @@ async def farebox(data_dir: Path, database_url: str, redis_url: str, backend: Ba
 
 def _endless(pause_s: float = 0.0) -> list[Step]:
     """A backend that heeds no bound."""
-    paced: list[Step] = [step for word in _WORDS for step in (delta(word), *([Pause(pause_s)] if pause_s else []))]
+    paced: list[Step] = []
+    for word in _WORDS:
+        paced += [delta(word), Pause(pause_s)] if pause_s else [delta(word)]
     return script([*paced, delta("", "stop"), usage(8, 9000), DONE])
 
 
 @pytest.mark.parametrize("asked", [{}, {"max_tokens": 5000}], ids=["no max_tokens", "max_tokens"])
-async def test_the_answer_stops_where_the_money_does(asked: dict[str, int], farebox: Farebox, backend: Backend) -> None:
+async def test_the_answer_stops_where_the_money_does(asked: dict[str, Any], farebox: Farebox, backend: Backend) -> None:
     backend.answer = _endless(0.001)
     ada = await farebox.caller(usd="0.001")
     async with asyncio.timeout(20), stream(farebox, ada, model="large", **asked) as reply:

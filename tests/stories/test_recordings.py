@@ -57,7 +57,7 @@ async def _replayed(
     for name, pieces in _cuts(sent, newline):
         backend.answer = script(pieces)
         for asked in (True, False):
-            options = {"stream_options": {"include_usage": True}} if asked else {}
+            options: dict[str, Any] = {"stream_options": {"include_usage": True}} if asked else {}
             async with stream(farebox, ada, **options) as reply:
                 body = await reply.read()
             assert _ADDED.sub(b"", body) == (sent if asked else shown), f"{stem}, {newline!r}, {name}, asked: {asked}"
@@ -91,6 +91,7 @@ def _cost(lines: list[bytes]) -> int:
     if report is None:
         deltas = [choice["delta"] for line in lines for choice in json.loads(line)["choices"]]
         return HELLO_TOKENS * SMALL["input"] + SMALL["output"] * tokens("".join(d.get("content", "") for d in deltas))
-    cached = (report.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    output = report["total_tokens"] - report["prompt_tokens"]
-    return (report["prompt_tokens"] - cached) * SMALL["input"] + cached * SMALL["cache_read"] + output * SMALL["output"]
+    cached: int = (report.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    prompt: int = report["prompt_tokens"]
+    output: int = report["total_tokens"] - prompt
+    return (prompt - cached) * SMALL["input"] + cached * SMALL["cache_read"] + output * SMALL["output"]

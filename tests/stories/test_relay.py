@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -67,7 +68,7 @@ async def test_a_caller_that_never_reads_is_given_up(
     data_dir: Path, database_url: str, redis_url: str, backend: Backend
 ) -> None:
     backend.answer = [*script([delta("go")], end=False), Flood(chunk(delta("x" * 16_000)))]
-    given_up = {"limits": {"send_timeout_s": 0.3}}
+    given_up: dict[str, Any] = {"limits": {"send_timeout_s": 0.3}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, **given_up) as farebox:
         ada = await farebox.caller(tier="admin", usd="0")
         with _deaf_caller(farebox, ada.key) as deaf:

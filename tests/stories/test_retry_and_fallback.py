@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ async def farebox(
     data_dir: Path, database_url: str, redis_url: str, backend: Backend, spare: Backend
 ) -> AsyncIterator[Farebox]:
     catalog = _FALLBACK.format(spare=spare.url)
-    impatient = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.4}}
+    impatient: dict[str, Any] = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.4}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, catalog=catalog, **impatient) as running:
         yield running
 

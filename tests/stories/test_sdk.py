@@ -7,13 +7,18 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionUserMessageParam
 
-from tests.backend import Backend, chat, embeddings, error
+from tests.backend import Backend, Cut, chat, embeddings, error
+from tests.backend import stream as script
 from tests.house import Caller, Farebox
-from tests.streams import LARGE, SMALL
+from tests.streams import LARGE, SMALL, delta
 
-_ASKED = {"role": "user", "content": "hello"}
-_TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+_ASKED: ChatCompletionUserMessageParam = {"role": "user", "content": "hello"}
+_TOOL: ChatCompletionFunctionToolParam = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ async def client(farebox: Farebox, ada: Caller) -> AsyncIterator[AsyncOpenAI]:
 
 
 async def test_a_chat(client: AsyncOpenAI, farebox: Farebox, ada: Caller) -> None:
-    answer = await client.chat.completions.create(model="small", messages=[_ASKED])  # type: ignore[list-item]
+    answer = await client.chat.completions.create(model="small", messages=[_ASKED])
     assert answer.choices[0].message.content == "Hello, world"
     assert answer.usage is not None
     charge = await farebox.charge()
@@ -40,7 +45,7 @@ async def test_a_chat(client: AsyncOpenAI, farebox: Farebox, ada: Caller) -> Non
 async def test_a_streamed_chat_with_usage(client: AsyncOpenAI, farebox: Farebox) -> None:
     stream = await client.chat.completions.create(
         model="large",
-        messages=[_ASKED],  # type: ignore[list-item]
+        messages=[_ASKED],
         stream=True,
         stream_options={"include_usage": True},
     )
@@ -55,21 +60,14 @@ async def test_a_streamed_chat_with_usage(client: AsyncOpenAI, farebox: Farebox)
 
 async def test_tools(client: AsyncOpenAI, farebox: Farebox, backend: Backend) -> None:
     backend.answer = chat(tools=[{"name": "weather", "arguments": '{"town": "Ulm"}'}])
-    for streamed in (False, True):
-        calls = []
-        if streamed:
-            stream = await client.chat.completions.create(
-                model="small",
-                messages=[_ASKED],
-                tools=[_TOOL],
-                stream=True,  # type: ignore[list-item]
-            )
-            async for chunk in stream:
-                calls += chunk.choices[0].delta.tool_calls or []
-        else:
-            answer = await client.chat.completions.create(model="small", messages=[_ASKED], tools=[_TOOL])  # type: ignore[list-item]
-            calls += answer.choices[0].message.tool_calls or []
-        assert [(call.function.name, call.function.arguments) for call in calls] == [("weather", '{"town": "Ulm"}')]  # type: ignore[union-attr]
+    answer = await client.chat.completions.create(model="small", messages=[_ASKED], tools=[_TOOL])
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("weather", '{"town": "Ulm"}')
+    stream = await client.chat.completions.create(model="small", messages=[_ASKED], tools=[_TOOL], stream=True)
+    (part,) = [part async for chunk in stream for part in chunk.choices[0].delta.tool_calls or []]
+    assert part.function is not None
+    assert (part.function.name, part.function.arguments) == ("weather", '{"town": "Ulm"}')
     assert [seen.json["tools"] for seen in backend.requests] == [[_TOOL], [_TOOL]]
     assert {charge["amount"] for charge in await farebox.charges()} == {11 * SMALL["input"] + 3 * SMALL["output"]}
 
@@ -77,7 +75,7 @@ async def test_tools(client: AsyncOpenAI, farebox: Farebox, backend: Backend) ->
 async def test_several_choices(client: AsyncOpenAI, farebox: Farebox, backend: Backend) -> None:
     said = {"prompt_tokens": 11, "completion_tokens": 6, "total_tokens": 17}
     backend.answer = chat(usage=said)
-    answer = await client.chat.completions.create(model="small", messages=[_ASKED], n=2)  # type: ignore[list-item]
+    answer = await client.chat.completions.create(model="small", messages=[_ASKED], n=2)
     assert [choice.message.content for choice in answer.choices] == ["Hello, world"] * 2
     assert (await farebox.charge())["amount"] == 11 * SMALL["input"] + 6 * SMALL["output"]
 
@@ -98,24 +96,20 @@ async def test_embeddings(client: AsyncOpenAI, farebox: Farebox, backend: Backen
 
 async def test_refusals_are_the_exceptions_it_knows(client: AsyncOpenAI, farebox: Farebox, backend: Backend) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
-        await client.chat.completions.create(model="nothing", messages=[_ASKED])  # type: ignore[list-item]
+        await client.chat.completions.create(model="nothing", messages=[_ASKED])
     assert (missing.value.code, missing.value.type) == ("model_not_found", "invalid_request_error")
     with pytest.raises(openai.AuthenticationError):
         await client.with_options(api_key="sk-wrong").models.list()
     backend.answer = error(500, "no")
     with pytest.raises(openai.InternalServerError) as failed:
-        await client.chat.completions.create(model="small", messages=[_ASKED])  # type: ignore[list-item]
+        await client.chat.completions.create(model="small", messages=[_ASKED])
     assert failed.value.status_code == 502
     assert await farebox.charges() == []
 
 
 async def test_a_cut_stream_is_an_error_to_it(client: AsyncOpenAI, farebox: Farebox, backend: Backend) -> None:
-    from tests.backend import Cut
-    from tests.backend import stream as script
-    from tests.streams import delta
-
     backend.answer = [*script([delta("one")], end=False), Cut()]
-    stream = await client.chat.completions.create(model="small", messages=[_ASKED], stream=True)  # type: ignore[list-item]
+    stream = await client.chat.completions.create(model="small", messages=[_ASKED], stream=True)
     with pytest.raises(openai.APIError) as failed:
         async for _ in stream:
             pass
