@@ -54,21 +54,12 @@ class Limits(Part):
     """Bounds of what is read, kept and run at once."""
 
     body_bytes_max: int = Field(default=32 * _MIB, ge=_KIB, le=_GIB, description="Largest request body, in bytes.")
-    header_bytes_max: int = Field(
-        default=64 * _KIB, ge=4 * _KIB, le=_MIB, description="Largest request head, in bytes."
-    )
     body_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may take to send its body.")
     event_bytes_max: int = Field(
         default=8 * _MIB, ge=4 * _KIB, le=_GIB, description="Longest line of a streamed reply, in bytes."
     )
     reply_bytes_max: int = Field(
         default=64 * _MIB, ge=4 * _KIB, le=_GIB, description="Largest reply that is not streamed, in bytes."
-    )
-    queue_bytes_max: int = Field(
-        default=256 * _KIB,
-        ge=4 * _KIB,
-        le=64 * _MIB,
-        description="Bytes of a stream kept for a slow caller before upstream is slowed.",
     )
     send_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may leave a stream unread.")
     streams_max: int = Field(default=2000, ge=1, le=1_000_000, description="Calls one process runs at once.")
@@ -99,7 +90,6 @@ class Bank(Part):
     """How the ledger's database is used."""
 
     pool_size: int = Field(default=12, ge=3, le=200, description="Database connections of one process.")
-    connect_timeout_s: float = Field(default=5, gt=0, le=60, description="Seconds to open a database connection.")
     statement_timeout_s: float = Field(
         default=5, gt=0, le=300, description="Seconds one database transaction may take."
     )
@@ -107,9 +97,6 @@ class Bank(Part):
         default=2, ge=1, le=64, description="Connections that open holds; each commits one batch at a time."
     )
     hold_batch_max: int = Field(default=64, ge=1, le=1000, description="Holds opened in one commit.")
-    hold_wait_ms: int = Field(
-        default=2, ge=0, le=1000, description="Milliseconds a hold waits for others to share its commit."
-    )
     hold_queue_max: int = Field(default=4096, ge=1, le=1_000_000, description="Holds waiting to be opened.")
     hold_ttl_s: float = Field(
         default=15, ge=3, le=600, description="Seconds after which a hold without a beat is reaped."
@@ -119,13 +106,6 @@ class Bank(Part):
         default=512, ge=1, le=1_000_000, description="Tokens of output after which a beat is due at once."
     )
     post_batch_max: int = Field(default=200, ge=1, le=5000, description="Settlements posted in one commit.")
-    post_wait_ms: int = Field(default=50, ge=0, le=5000, description="Milliseconds a settlement waits for others.")
-    post_queue_max: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Settlements waiting before they go to the spool."
-    )
-    spool_bytes_max: int = Field(
-        default=_GIB, ge=_MIB, le=1024 * _GIB, description="Size of the spool used while the bank is away."
-    )
 
     @model_validator(mode="after")
     def _beats_fit_a_hold(self) -> Bank:
@@ -144,8 +124,6 @@ class RedisPart(Part):
     )
     connect_timeout_s: float = Field(default=0.5, gt=0, le=60, description="Seconds to open a connection to Redis.")
     timeout_s: float = Field(default=1.0, gt=0, le=60, description="Seconds one command may take.")
-    pool_size: int = Field(default=16, ge=1, le=1000, description="Redis connections of one process.")
-    queue_max: int = Field(default=4096, ge=1, le=1_000_000, description="Commands waiting for Redis.")
 
 
 class OpenWebUI(Part):

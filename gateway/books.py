@@ -96,7 +96,7 @@ class Books:
         story, metrics = pump.story, self._metrics
         now, clock = time.monotonic(), story.clock
         tier = pump.admission.tier.name if pump.admission else story.tier
-        model = pump.model_id if pump.admission else story.known_model
+        model = pump.model_id or story.known_model
         metrics.request(story.surface.route, model, tier, str(story.status), story.code).inc()
         if story.code and pump.admission is None:
             metrics.refusal(story.code, tier).inc()

@@ -46,7 +46,7 @@ def _by_header(data: memoryview) -> Length | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return _wav(data)
     if head[:4] == b"fLaC":
-        return _flac(data, len(data), 8)
+        return _flac(data)
     if head[:4] == b"OggS":
         return _ogg(data)
     if head[4:8] == b"ftyp":
@@ -90,13 +90,13 @@ def _wav_sound(there: int, claimed: int, rate: int, pcm: bool) -> Length:
     return Length(claimed / rate, pcm)
 
 
-def _flac(data: memoryview, size: int, at: int) -> Length | None:
-    """STREAMINFO (RFC 9639, 8.2) at `at`: 20 bits rate, 3 bits channels, 5 bits depth, 36 bits number of samples."""
-    bits = int.from_bytes(data[at + 10 : at + 18], "big")
+def _flac(data: memoryview) -> Length | None:
+    """STREAMINFO (RFC 9639, 8.2): 20 bits rate, 3 bits channels, 5 bits depth, 36 bits number of samples."""
+    bits = int.from_bytes(data[18:26], "big")
     rate, channels, depth = bits >> 44, (bits >> 41 & 7) + 1, (bits >> 36 & 31) + 1
     samples = bits & 0xFFFFFFFFF
     # Without losses it is never denser than the samples themselves.
-    return _not_below(samples / rate, size, rate * channels * depth / 8) if samples else None
+    return _not_below(samples / rate, len(data), rate * channels * depth / 8) if samples else None
 
 
 def _ogg(data: memoryview) -> Length | None:

@@ -19,7 +19,7 @@ _RESERVED = frozenset(
     (
         *("connection", "expect", "host", "keep-alive", "te", "trailer", "upgrade"),
         *("accept-encoding", "content-length", "content-type", "transfer-encoding"),
-        *("authorization", "cookie", "x-api-key", "x-request-id"),
+        *("authorization", "cookie", "x-request-id"),
     )
 )
 
@@ -53,7 +53,7 @@ class Target:
         if not _VALUE.match(api_key):
             raise ValueError(f"upstream {name}: the API key holds characters that no header may carry")
         auth: Auth = "x-api-key" if ANTHROPIC in capabilities else "bearer"
-        return cls(name, _checked_url(name, base_url), api_key, _checked_headers(name, headers or {}), auth)
+        return cls(name, _checked_url(name, base_url), api_key, _checked_headers(name, headers or {}, auth), auth)
 
     def url(self, path: str) -> str:
         """The absolute address of a path such as ``/chat/completions`` under the base."""
@@ -79,10 +79,11 @@ def _has_port(parts: SplitResult) -> bool:
         return False
 
 
-def _checked_headers(name: str, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+def _checked_headers(name: str, headers: Mapping[str, str], auth: Auth) -> tuple[tuple[bytes, bytes], ...]:
+    reserved = _RESERVED | {"x-api-key"} if auth == "x-api-key" else _RESERVED
     for key, value in headers.items():
         if not _TOKEN.match(key) or not _VALUE.match(value):
             raise ValueError(f"upstream {name}: header {key!r} is not a valid HTTP header")
-        if key.lower() in _RESERVED:
+        if key.lower() in reserved:
             raise ValueError(f"upstream {name}: header {key!r} is written by the gateway itself")
     return tuple((key.lower().encode(), value.encode()) for key, value in headers.items())

@@ -1,4 +1,4 @@
-"""The house itself: its stairs go down, what calls itself pure is, every file has its test, nothing names this machine."""
+"""The house itself: its stairs go down, what calls itself pure is, every file has its test."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_every_folder_with_code_is_a_room_that_has_its_place_on_the_stairs() -> 
 
 @pytest.mark.parametrize("file", PURE, ids=named)
 def test_what_calls_itself_pure_reaches_nothing_outside(file: Path) -> None:
-    assert not {f"{named(each)} imports {name}" for each in reach(file) for name in imports(each) if first(name) in OUTSIDE}
+    assert not {
+        f"{named(each)} imports {name}" for each in reach(file) for name in imports(each) if first(name) in OUTSIDE
+    }
     assert not {name for name in imports(file, at_run_time=True) if first(name) in IMPURE}
     assert not clock_readings(file)
 

@@ -121,7 +121,11 @@ async def test_a_tier_without_limits_has_none(desk: House) -> None:
 async def test_a_model_whose_name_has_a_slash_is_found(desk: House) -> None:
     status, model = await desk.get("/v1/models/vendor/model:free", await desk.key())
     assert (status, model["id"], model["name"]) == (200, "vendor/model:free", "A model")
-    assert (model["description"], model["context_window"], model["pricing"]) == ("Of a vendor.", 1000, {"input": "1.00"})
+    assert (model["description"], model["context_window"], model["pricing"]) == (
+        "Of a vendor.",
+        1000,
+        {"input": "1.00"},
+    )
 
 
 async def test_a_model_without_a_price_says_so(desk: House) -> None:

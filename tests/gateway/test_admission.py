@@ -84,7 +84,11 @@ async def test_an_admission_sets_the_money_aside_and_names_who_and_what(counter:
     admission = await counter.admitted(ada, chat_request(max_tokens=1000))
     assert admission.held >= 1000 * 600 and admission.held + admission.available == 10**9
     assert (admission.facts.user_id, admission.facts.tier, admission.facts.model) == (ada.user_id, "paid", "small")
-    assert (admission.facts.route, admission.facts.chat_id, admission.facts.task) == ("chat.completions", "chat-1", "title")
+    assert (admission.facts.route, admission.facts.chat_id, admission.facts.task) == (
+        "chat.completions",
+        "chat-1",
+        "title",
+    )
     assert admission.upgrade_url == URL and admission.output_cap is None
     assert [each.model.id for each in admission.candidates] == ["small"]
 

@@ -8,11 +8,10 @@ import threading
 from uuid import UUID
 
 import msgspec
+import pytest
 
 from gateway import calllog
 from gateway.calllog import CallLog
-
-import pytest
 
 
 def test_lines_come_out_in_order_and_all_of_them_by_the_end() -> None:

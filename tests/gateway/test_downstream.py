@@ -16,7 +16,8 @@ GONE = {"type": "http.disconnect"}
 def body(*pieces: bytes, more_at_end: bool = False) -> list[Message]:
     last = len(pieces) - 1
     return [
-        {"type": "http.request", "body": piece, "more_body": at < last or more_at_end} for at, piece in enumerate(pieces)
+        {"type": "http.request", "body": piece, "more_body": at < last or more_at_end}
+        for at, piece in enumerate(pieces)
     ]
 
 

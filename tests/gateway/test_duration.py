@@ -65,6 +65,11 @@ def mp3(frames: int, *, header: bytes = b"\xff\xfb\x90\x00", size: int = 417) ->
     return header.ljust(size, b"\0") * frames
 
 
+def near(found: Length, seconds: float, *, exact: bool) -> bool:
+    """Frames are added one by one, so their sum is only as good as a float."""
+    return found.exact is exact and abs(found.seconds - seconds) < 1e-6
+
+
 def test_a_wav_is_as_long_as_its_samples() -> None:
     assert length(wav(2.5)) == Length(2.5, True)
     assert length(memoryview(wav(0))) == Length(0.0, True)
@@ -102,7 +107,7 @@ def test_a_flac_says_its_samples() -> None:
 
 
 def test_a_flac_cannot_be_shorter_than_its_bytes_uncompressed() -> None:
-    assert length(flac(1, 88_200)) == Length(1.0, False)
+    assert length(flac(1, 176_400)) == Length(1.0, False)
 
 
 def test_a_flac_that_does_not_know_its_samples_is_judged_by_size() -> None:
@@ -137,22 +142,22 @@ def test_an_mp4_that_claims_too_little_is_judged_by_size() -> None:
 
 
 def test_the_frames_of_an_mp3_are_added() -> None:
-    assert length(mp3(100)) == Length(pytest.approx(100 * 1152 / 44_100), True)
+    assert near(length(mp3(100)), 100 * 1152 / 44_100, exact=True)
 
 
 def test_tags_of_an_mp3_are_no_sound() -> None:
     tagged = b"ID3\4\0\0\0\0\1\0" + bytes(128) + mp3(100) + b"TAG" + bytes(125)
-    assert length(tagged) == Length(pytest.approx(100 * 1152 / 44_100), True)
+    assert near(length(tagged), 100 * 1152 / 44_100, exact=True)
 
 
 def test_an_mpeg_2_frame_holds_half_the_samples() -> None:
     # 64 kbit/s at 22 050 Hz: 208 bytes.
-    assert length(mp3(10, header=b"\xff\xf3\x80\x00", size=208)) == Length(pytest.approx(10 * 576 / 22_050), True)
+    assert near(length(mp3(10, header=b"\xff\xf3\x80\x00", size=208)), 10 * 576 / 22_050, exact=True)
 
 
 def test_the_rest_of_a_long_mp3_is_taken_to_be_like_its_beginning() -> None:
     found = length(mp3(2 * MP3_FRAMES_MAX))
-    assert found == Length(pytest.approx(2 * MP3_FRAMES_MAX * 1152 / 44_100), False)
+    assert near(found, 2 * MP3_FRAMES_MAX * 1152 / 44_100, exact=False)
 
 
 def test_an_mp3_whose_frames_stop_early_may_hide_sound_and_is_judged_by_size() -> None:

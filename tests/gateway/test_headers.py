@@ -8,6 +8,7 @@ from gateway.headers import to_downstream, to_upstream
 from gateway.target import Target
 
 TARGET = Target.of("a", "http://h/v1", "sk-ours", {"OpenAI-Beta": "ours", "X-Team": "blue"})
+ANTHROPIC = Target.of("c", "http://h/v1", "sk-ours", capabilities=("anthropic",))
 BARE = Target.of("b", "http://h/v1")
 
 
@@ -41,6 +42,25 @@ def test_the_credential_is_the_targets() -> None:
 
 def test_a_target_without_a_key_sends_no_credential() -> None:
     assert b"authorization" not in dict(to_upstream([], BARE, "id-1"))
+
+
+def test_an_anthropic_target_gets_its_key_and_its_version() -> None:
+    sent = dict(to_upstream([(b"authorization", b"Bearer caller"), (b"x-api-key", b"caller")], ANTHROPIC, "id-1"))
+    assert (sent[b"x-api-key"], sent[b"anthropic-version"]) == (b"sk-ours", b"2023-06-01")
+    assert b"authorization" not in sent
+
+
+def test_the_version_a_caller_or_an_operator_names_is_kept() -> None:
+    asked = [(b"anthropic-version", b"2026-01-01")]
+    own = Target.of("c", "http://h", headers={"Anthropic-Version": "2027-01-01"}, capabilities=("anthropic",))
+    assert to_upstream(asked, ANTHROPIC, "id-1").count(asked[0]) == 1
+    for target, version in ((ANTHROPIC, b"2026-01-01"), (own, b"2027-01-01")):
+        sent = to_upstream(asked, target, "id-1")
+        assert [value for name, value in sent if name == b"anthropic-version"] == [version]
+
+
+def test_other_targets_get_no_version() -> None:
+    assert b"anthropic-version" not in dict(to_upstream([], TARGET, "id-1"))
 
 
 def test_the_targets_own_header_replaces_the_callers() -> None:

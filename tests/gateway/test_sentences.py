@@ -47,12 +47,21 @@ def test_a_wait_is_in_the_sentence_and_in_the_details_rounded_up() -> None:
 @pytest.mark.parametrize(
     ("deny", "sentence"),
     [
-        (Deny("model_not_allowed", "large"), f"The model large is not part of your plan (Free of charge). Upgrade: {URL}"),
+        (
+            Deny("model_not_allowed", "large"),
+            f"The model large is not part of your plan (Free of charge). Upgrade: {URL}",
+        ),
         (Deny("feature_not_allowed", "web_search"), "Using web search is not part of your plan (Free of charge)."),
         (Deny("request_too_large", "max_output", 100, needed=101), "The answer may be at most 100 tokens long"),
         (Deny("request_too_large", "max_context", 100, needed=101), "The conversation may be at most 100 tokens long"),
-        (Deny("too_many_concurrent", "concurrency", 1, retry_after_ms=1000), "You can have 1 answer running at a time;"),
-        (Deny("too_many_concurrent", "concurrency", 3, retry_after_ms=1000), "You can have 3 answers running at a time;"),
+        (
+            Deny("too_many_concurrent", "concurrency", 1, retry_after_ms=1000),
+            "You can have 1 answer running at a time;",
+        ),
+        (
+            Deny("too_many_concurrent", "concurrency", 3, retry_after_ms=1000),
+            "You can have 3 answers running at a time;",
+        ),
         (Deny("idempotency_conflict", "id-1"), "This Idempotency-Key was already used by request id-1."),
         (Deny("limiter_unavailable", retry_after_ms=2000), "Limits cannot be checked right now. Try again in 2 s."),
     ],
@@ -80,12 +89,19 @@ def test_a_balance_below_zero_is_told_as_nothing() -> None:
 
 def test_a_used_up_allowance_names_the_day_it_renews() -> None:
     tier = Tier("free", allowance=Allowance(10**9, every="week"))
-    refusal = sentences.without_money(POOR, 1, tier, URL, ENDS)
+    nothing = HoldReply(HoldStatus.POOR, 0, 0)
+    refusal = sentences.without_money(nothing, 1, tier, URL, ENDS)
     assert refusal.message == f"Your weekly allowance is used up. It renews on 2026-12-01. Upgrade: {URL}"
     assert (refusal.code, refusal.details["resets_at"]) == ("allowance_exhausted", "2026-12-01T00:00:00Z")
-    unknown = sentences.without_money(POOR, 1, tier, URL, None)
+    unknown = sentences.without_money(nothing, 1, tier, URL, None)
     assert unknown.message == f"Your weekly allowance is used up. Upgrade: {URL}"
     assert unknown.details["resets_at"] is None
+
+
+def test_an_allowance_that_is_nearly_used_up_says_what_is_left() -> None:
+    tier = Tier("free", allowance=Allowance(10**9))
+    message = sentences.without_money(POOR, 12_300_000, tier, URL, None).message
+    assert message == f"Your monthly allowance has 0.0040 USD left, too little for this request. Upgrade: {URL}"
 
 
 @pytest.mark.parametrize("status", [HoldStatus.SUSPENDED, HoldStatus.CLOSED])

@@ -45,6 +45,17 @@ def test_a_header_that_the_gateway_writes_is_refused(key: str) -> None:
         Target.of("a", "http://h", headers={key: "x"})
 
 
+def test_the_key_stands_where_the_upstream_looks_for_it() -> None:
+    assert Target.of("a", "http://h").auth == "bearer"
+    assert Target.of("a", "http://h", capabilities=("other", "anthropic")).auth == "x-api-key"
+
+
+def test_an_operator_may_write_an_api_key_header_only_where_the_gateway_does_not() -> None:
+    assert Target.of("a", "http://h", headers={"X-Api-Key": "k"}).headers == ((b"x-api-key", b"k"),)
+    with pytest.raises(ValueError, match="written by the gateway"):
+        Target.of("a", "http://h", headers={"X-Api-Key": "k"}, capabilities=("anthropic",))
+
+
 @pytest.mark.parametrize(("key", "value"), [("a b", "x"), ("", "x"), ("x:y", "z"), ("x", "a\r\nb: c"), ("x", "é")])
 def test_a_header_that_is_not_one_is_refused(key: str, value: str) -> None:
     with pytest.raises(ValueError, match="not a valid HTTP header"):

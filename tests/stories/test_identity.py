@@ -54,7 +54,13 @@ def told(answer: Answer) -> tuple[int, str]:
 
 
 def token(secret: str = ISSUER_SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    usual = {"iss": ACME["issuer"], "aud": "farebox", "exp": time.time() + 60, "sub": "ida", "email": "ida@acme.example"}
+    usual = {
+        "iss": ACME["issuer"],
+        "aud": "farebox",
+        "exp": time.time() + 60,
+        "sub": "ida",
+        "email": "ida@acme.example",
+    }
     given = {name: value for name, value in {**usual, **claims}.items() if value is not None}
     return jwt.encode(given, secret, algorithm)
 
@@ -221,7 +227,7 @@ async def test_signed_users_are_believed_and_unsigned_ones_are_not(signed: Fareb
         "another issuer": open_webui(iss="somebody"),
         "no subject": open_webui(sub=""),
         "expired": open_webui(exp=time.time() - 60),
-        "no algorithm": jwt.encode({"iss": "open-webui", "sub": "u-1", "exp": time.time() + 60}, None, "none"),
+        "no algorithm": jwt.encode({"iss": "open-webui", "sub": "u-1", "exp": time.time() + 60}, "", "none"),
         "nonsense": "a.b.c",
     }
     for name, forged in wrong.items():

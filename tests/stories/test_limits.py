@@ -77,7 +77,9 @@ async def counters(farebox: Farebox, caller: Caller) -> dict[str, Any]:
         "slots": account["concurrency"]["used"],
         "held": account["held"],
         "balance": account["balance"],
-        "holds": await farebox.rows("SELECT id, state, amount FROM holds WHERE wallet_id = :w", w=caller.user.wallet_id),
+        "holds": await farebox.rows(
+            "SELECT id, state, amount FROM holds WHERE wallet_id = :w", w=caller.user.wallet_id
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""The gate of the money: what is held, what is sent upstream when little is left, and exactly k calls for money for k."""
+"""The gate of the money: what is held, what is sent upstream when little is left, and k calls for money for k."""
 
 from __future__ import annotations
 

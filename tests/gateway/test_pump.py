@@ -1,0 +1,111 @@
+"""What stories do not show of a call: who may stop it when, and the chunk that ends an answer that was cut."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from gateway.call import parse_chat
+from gateway.phase import Phase, Stop
+from gateway.proxy import SURFACES
+from gateway.pump import Clock, House, Pump, Story, _length_chunk
+from ledger.ids import uuid7
+from policies.principal import Principal
+from tests.backend import Backend, Stall
+from tests.backend import stream as script
+from tests.house import Farebox
+from tests.streams import DONE, delta, stream, until, usage
+
+
+def _story() -> Story:
+    body = b'{"model": "small", "messages": [{"role": "user", "content": "hello"}]}'
+    principal = Principal(uuid7(), uuid7(), "local", "ada", "", "Ada", "user", "paid", "active", "en")
+    return Story(uuid7(), SURFACES[0], principal, parse_chat(body), [], "", Clock(time.monotonic()), "paid", "small")
+
+
+async def _nowhere(message: Any) -> None:
+    raise AssertionError("nothing should be sent")
+
+
+@pytest.fixture
+async def pump() -> Any:
+    """A call whose task waits for ever."""
+    pump = Pump(_story(), _nowhere, cast(House, None))
+    pump._task = asyncio.create_task(asyncio.sleep(60))
+    yield pump
+    pump._task.cancel()
+
+
+async def test_a_call_being_admitted_is_not_interrupted_but_knows(pump: Pump) -> None:
+    pump.stop(Stop.CALLER_LEFT)
+    assert pump._task is not None and not pump._task.cancelling()
+    assert pump._why is Stop.CALLER_LEFT
+
+
+@pytest.mark.parametrize("phase", [Phase.OPENING, Phase.STREAMING, Phase.SENDING])
+async def test_a_call_under_way_is_interrupted(pump: Pump, phase: Phase) -> None:
+    pump.phase = phase
+    pump.stop(Stop.IDLE)
+    assert pump._task is not None and pump._task.cancelling()
+
+
+async def test_a_call_that_settles_is_not_interrupted(pump: Pump) -> None:
+    pump.phase, pump._closing = Phase.STREAMING, True
+    pump.stop(Stop.DRAINED)
+    assert pump._task is not None and not pump._task.cancelling()
+
+
+async def test_a_call_whose_last_byte_has_gone_cannot_be_stopped(pump: Pump) -> None:
+    pump.phase = Phase.ENDING
+    pump.stop(Stop.CALLER_LEFT)
+    assert pump._task is not None and not pump._task.cancelling()
+    assert pump._why is None
+
+
+async def test_the_first_reason_stands_unless_the_caller_left(pump: Pump) -> None:
+    pump.phase = Phase.OPENING
+    pump.stop(Stop.FIRST_BYTE)
+    pump.stop(Stop.TOTAL)
+    assert pump._why is Stop.FIRST_BYTE
+    pump.stop(Stop.CALLER_LEFT)
+    assert pump._why is Stop.CALLER_LEFT
+
+
+async def test_a_call_nobody_admitted_does_not_beat(pump: Pump) -> None:
+    assert pump.beat() is None
+    assert (pump.model_id, pump.upstream_name, pump.done) == ("", "", False)
+
+
+def test_the_last_chunk_of_a_cut_answer_says_length() -> None:
+    story = _story()
+    line = _length_chunk(story)
+    assert line.startswith(b"data: ") and line.endswith(b"\n\n")
+    chunk = msgspec.json.decode(line[6:])
+    assert chunk["choices"] == [{"index": 0, "delta": {}, "finish_reason": "length"}]
+    assert (chunk["object"], chunk["model"]) == ("chat.completion.chunk", "small")
+    assert chunk["id"] == f"chatcmpl-{story.request_id}"
+
+
+async def test_waiting_for_the_backend_is_not_counted_as_ours(farebox: Farebox, backend: Backend) -> None:
+    backend.answer = [*script([delta("one")], end=False), Stall()]
+    async with stream(farebox, await farebox.caller()) as reply:
+        await reply.content.readany()
+        (pump,) = farebox.run.gateway._pulse.pumps
+        await asyncio.sleep(0.4)
+    await until(lambda: pump.done)
+    clock = pump.story.clock
+    assert clock.moved - clock.sent > 0.35
+
+
+async def test_a_call_that_ended_well_is_gone_from_the_running_ones(farebox: Farebox, backend: Backend) -> None:
+    backend.answer = script([delta("one", "stop"), usage(5, 1), DONE])
+    async with stream(farebox, await farebox.caller()) as reply:
+        (pump,) = farebox.run.gateway._pulse.pumps
+        await reply.read()
+    await until(lambda: farebox.run.gateway.running == 0)
+    assert pump.done and pump.answered and pump.story.amount > 0
+    assert pump.story.outcome == "completed" and pump.story.code == ""
