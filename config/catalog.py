@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from config.complaints import Complaint
 from ledger.price import Price
+from ledger.price import Rates as Rates
 from policies.tier import Tier
 
 Kind = Literal["chat", "completion", "embedding", "rerank", "speech", "transcription", "image", "moderation"]
@@ -59,13 +60,6 @@ class Model(Struct, frozen=True):
     fallback: str | None = None
     """Model that answers when this one's backend fails before its first byte."""
     on_disconnect: Literal["abort", "drain"] = "abort"
-
-
-class Rates(Struct, frozen=True):
-    """What a model costs, without a version: pico-USD per unit by kind of usage, nano-USD per request."""
-
-    pico: dict[str, int] = {}
-    per_request: int = 0
 
 
 class Declared(Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -48,6 +49,15 @@ async def seed(engine: AsyncEngine, declared: Declared) -> None:
         await _seed_documents(connection, tiers, {tier.name: tier for tier in declared.tiers})
 
 
+async def add_prices(engine: AsyncEngine, rates: Mapping[str, Rates], effective_at: datetime | None = None) -> None:
+    """A new price for each of these models, all or none, from that instant on (None: from now). Raises CatalogError."""
+    rows = [{"model_id": model_id, "doc": msgspec.to_builtins(each)} for model_id, each in rates.items()]
+    begins = {} if effective_at is None else {"effective_at": effective_at}
+    if rows:
+        async with _translated(), engine.begin() as connection:
+            await connection.execute(insert(prices), [row | begins for row in rows])
+
+
 async def load(engine: AsyncEngine) -> Catalog:
     """The catalogue in force now. Raises CatalogError."""
     return (await read(engine)).catalog
@@ -83,7 +93,7 @@ async def _prices_in_force(connection: AsyncConnection) -> dict[str, Price]:
 
 def _price(row: Any) -> Price:
     rates = _converted(row.doc, Rates, f"price {row.version}")
-    return Price(version=row.version, model=row.model_id, pico=rates.pico, per_request=rates.per_request)
+    return Price.of(row.version, row.model_id, rates)
 
 
 async def _documents(
@@ -154,7 +164,7 @@ async def _upsert(
 async def _add_price(connection: AsyncConnection, model_id: str, rates: Rates) -> None:
     """A price that begins now, unless what is in force says the same."""
     current = (await _prices_in_force(connection)).get(model_id)
-    if current is None or (current.pico, current.per_request) != (rates.pico, rates.per_request):
+    if current is None or current.rates != rates:
         await connection.execute(insert(prices).values(model_id=model_id, doc=msgspec.to_builtins(rates)))
 
 

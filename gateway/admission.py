@@ -258,7 +258,7 @@ class Admitter:
 
 def ledger_away() -> Refusal:
     """The bank cannot answer, so we do not guess."""
-    message = "Balances cannot be checked right now. Please try again in a few seconds."
+    message = f"Balances cannot be checked right now. Try again in {_RETRY_S} s."
     return Refusal.of("ledger_unavailable", message, retry_after_s=_RETRY_S)
 
 

@@ -48,6 +48,7 @@ from gateway.upstream import Upstreams
 from ledger.money import NANO
 from ledger.poster import Poster
 from ledger.spool import Spool
+from ledger.store import BankUnavailable
 from ledger.store_sql import PostgresBank, make_engine
 from ledger.sweep import Sweeper
 from ledger.teller import Teller
@@ -59,6 +60,7 @@ from policies.estimate import RunningP90
 _log = logging.getLogger("farebox.gateway")
 _ACCOUNTS_POOL = 4
 _FLUSH_S = 20.0
+_AGAIN_S = 0.1
 _START_S = 30.0
 
 class Gateway:
@@ -86,15 +88,18 @@ class Gateway:
     async def drain(self, timeout_s: float, hurry: asyncio.Event | None = None) -> bool:
         """Take no new calls, let running ones go on for ``timeout_s`` (or until ``hurry`` is set), end the rest with an
         error event, and post everything. True if all of it is committed; what is not is on disk."""
+        # Drained a second time, there is nothing new to wait for: a bank that is away was waited for once.
+        flush_s = _AGAIN_S if self._gate.draining else _FLUSH_S
         self._gate.draining = True
         deadline = time.monotonic() + timeout_s
         while self._pulse.pumps and time.monotonic() < deadline and not (hurry and hurry.is_set()):
             await asyncio.sleep(0.05)
         for pump in tuple(self._pulse.pumps):
             pump.stop(Stop.DRAINED)
-        while self._pulse.pumps and time.monotonic() < deadline + _FLUSH_S:
+        deadline = time.monotonic() + _FLUSH_S
+        while self._pulse.pumps and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        return await self._poster.flush(_FLUSH_S)
+        return await self._poster.flush(flush_s)
 
 
 class Front:
@@ -242,9 +247,17 @@ async def _open_bank(
     sweeper = Sweeper(bank)
     await sweeper.round()
     sweeper.start()
-    stack.push_async_callback(bank.sign_out)
+    stack.push_async_callback(_sign_out, bank)
     stack.push_async_callback(sweeper.stop)
     return bank, sweeper
+
+
+async def _sign_out(bank: PostgresBank) -> None:
+    """While the bank is away nobody can be told; it will notice by itself, and an end stays an end in good order."""
+    try:
+        await bank.sign_out()
+    except BankUnavailable as away:
+        _log.warning("not signed out", extra={"reason": str(away)})
 
 
 def _watch(

@@ -58,7 +58,7 @@ async def exact_count(prompt: Prompt, model: Model, counting: Counting) -> int:
     """Input tokens by the model's vocabulary, media by rule."""
     values = [_decoded(raw) for raw in prompt.words]
     texts = [*(text for value in values for text in _texts(value)), *_tools(prompt.tools)]
-    items = sum(len(value) if isinstance(value, list) else 1 for value in values)
+    items = sum(len(value) if isinstance(value, list) else bool(value) for value in values)
     media = prompt.media
     beside = sum(image_tokens(image.head, image.detail) for image in media.images)
     beside += media.audio_bytes // AUDIO_BYTES_PER_TOKEN + media.file_bytes // FILE_BYTES_PER_TOKEN

@@ -44,10 +44,10 @@ class Gate:
     def check(self) -> None:
         """Raises Refusal (draining)."""
         if self.draining:
-            message = "The service is being restarted. Please try again in a few seconds."
+            message = "The service is being restarted. Try again in 5 s."
             raise Refusal.of("draining", message, retry_after_s=5)
         if self._running() >= self._streams_max:
-            message = "The service has as many calls running as it can take. Please try again in a few seconds."
+            message = "The service has as many calls running as it can take. Try again in 2 s."
             raise Refusal.of("draining", message, limit="streams_max", retry_after_s=2)
 
 

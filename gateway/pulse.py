@@ -1,12 +1,13 @@
 """The clockwork behind all running calls of this process: deadlines, beats to the bank, slots in Redis.
 
-One task looks at every call a few times a second, so no call needs a timer of its own and no chunk resets one. Beats and
-slots have their own tasks: a bank or a Redis that is slow to answer must not put off the deadlines.
+One task looks at every call a few times a second, so no call needs a timer of its own and no chunk resets one. Beats
+and slots have their own tasks: a bank or a Redis that is slow to answer must not put off the deadlines.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -73,10 +74,8 @@ class Pulse:
 
     async def _beats(self) -> None:
         """The calls that cannot wait, when there are some; all of them, when their time has come."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(0.0, self._beaten + self._beat_s - time.monotonic()))
-        except TimeoutError:
-            pass
         self._wake.clear()
         now = time.monotonic()
         if now - self._beaten >= self._beat_s:

@@ -368,7 +368,7 @@ class Pump:
                 self.story.code = self.story.code or "caller_left"
                 await self._settle(Outcome.CALLER_LEFT, void=not self.story.clock.sent)
             case Stop.DRAINED:
-                message = "The service is being restarted. Please try again in a few seconds."
+                message = "The service is being restarted. Try again in 5 s."
                 await self._settle(Outcome.DRAINED, void=self._nothing_came())
                 await self._refuse(Refusal.of("draining", message, retry_after_s=5))
             case why:

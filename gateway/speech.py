@@ -64,14 +64,16 @@ class RawTap:
 class SpeechTap:
     """Sound or events, whichever comes: not every backend knows `stream_format`, so the first bytes decide.
 
-    No sound file begins like a field of an event stream; raw samples that do, by chance, pass the filter unchanged.
+    No sound file begins like a field of an event stream; raw samples that do, by chance, pass the filter unchanged. A
+    comment is but one byte, so it counts as one only where events were asked for.
     """
 
-    def __init__(self, events: UnitTap) -> None:
+    def __init__(self, events: UnitTap, *, asked: bool) -> None:
         self.meter = events.meter
         self._events = events
         self._way: UnitTap | RawTap | None = None
         self._head = b""
+        self._starts = (*_FIELDS, b":") if asked else _FIELDS
 
     @property
     def done(self) -> bool:
@@ -101,7 +103,7 @@ class SpeechTap:
 
     def _decide(self) -> bytes:
         head, self._head = self._head, b""
-        events = head.removeprefix(BOM).lstrip(b"\r\n").startswith(_FIELDS)
+        events = head.removeprefix(BOM).lstrip(b"\r\n").startswith(self._starts)
         self._way = self._events if events else RawTap(self.meter)
         return self._way.feed(head)
 
@@ -134,7 +136,7 @@ async def foresee(request: SpeechRequest, model: Model, counting: Counting) -> U
 
 def tap(request: SpeechRequest, count: Count, cost: Cost, event_bytes_max: int) -> SpeechTap:
     """The way of any reply that is not JSON."""
-    return SpeechTap(UnitTap(_meter(request), cost, event_bytes_max, last=_LAST))
+    return SpeechTap(UnitTap(_meter(request), cost, event_bytes_max, last=_LAST), asked=request.stream)
 
 
 def whole(request: SpeechRequest, body: bytes, content_type: str, count: Count) -> UnitMeter:

@@ -81,6 +81,7 @@ class Booking:
                 "problems": event.problems,
                 "price_version": event.price_version,
                 "factor_ppm": event.factor_ppm,
+                "variant": event.variant,
                 "amount": closing.amount,
                 "overrun": closing.overrun,
                 "outcome": event.outcome,
@@ -118,7 +119,10 @@ class Booking:
 
 
 def provisional(hold: Hold, at: datetime) -> Settlement:
-    """What the ledger itself can say of a call whose process fell silent: its last checkpoint."""
+    """What the ledger itself can say of a call whose process fell silent: its last checkpoint.
+
+    Checkpoints are reckoned by the base price: which variant it was is known for sure only when the call ends.
+    """
     return Settlement(
         request_id=hold.id,
         wallet_id=hold.wallet_id,

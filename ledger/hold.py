@@ -141,6 +141,7 @@ class Settlement(msgspec.Struct, frozen=True):
     ttft_ms: int | None = None
     duration_ms: int | None = None
     problems: tuple[str, ...] = ()
+    variant: str = ""  # what set the price beside the kind; "": the base price
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,13 @@ WRITE = """
     WITH told AS (SELECT $1::text::jsonb AS doc),
     c AS (
         INSERT INTO charges (request_id, rev, wallet_id, user_id, key_id, tier, model, route, upstream, task, chat_id,
-            message_id, streamed, house, usage, usage_source, problems, price_version, factor_ppm, amount, overrun,
-            outcome, entry_id, at, ttft_ms, duration_ms)
+            message_id, streamed, house, usage, usage_source, problems, price_version, factor_ppm, variant, amount,
+            overrun, outcome, entry_id, at, ttft_ms, duration_ms)
         SELECT t.* FROM told, jsonb_to_recordset(doc -> 'charges') AS t (request_id uuid, rev text, wallet_id uuid,
             user_id uuid, key_id uuid, tier text, model text, route text, upstream text, task text, chat_id text,
             message_id text, streamed boolean, house boolean, usage jsonb, usage_source text, problems text[],
-            price_version bigint, factor_ppm integer, amount bigint, overrun bigint, outcome text, entry_id uuid,
-            at timestamptz, ttft_ms integer, duration_ms integer)
+            price_version bigint, factor_ppm integer, variant text, amount bigint, overrun bigint, outcome text,
+            entry_id uuid, at timestamptz, ttft_ms integer, duration_ms integer)
     ),
     e AS (
         INSERT INTO journal_entries (id, kind, ref, booked_at)

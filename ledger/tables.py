@@ -88,6 +88,7 @@ charges = Table(
     Column("at", DateTime(timezone=True)),
     Column("ttft_ms", Integer),
     Column("duration_ms", Integer),
+    Column("variant", Text),
 )
 
 journal_entries = Table(

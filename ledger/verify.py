@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ledger.price import Price, charge_amount
+from ledger.price import Price, Rates, charge_amount
 from ledger.usage import KINDS, Usage
 
 _SHOWN = 5
@@ -158,8 +158,8 @@ async def _i5(connection: Any) -> Finding:
 
 
 async def _i6(connection: Any) -> Finding:
-    prices = await _prices(connection)
-    broken, count = [], 0
+    prices, broken = await _prices(connection)
+    count = 0
     async for row in _charges(connection):
         count += 1
         price = prices.get(row["price_version"])
@@ -168,7 +168,7 @@ async def _i6(connection: Any) -> Finding:
             continue  # nothing was consumed, or nothing was known yet
         if price is None:
             broken.append(f"charge {row['request_id']}: price version {row['price_version']} is not there")
-        elif usage is None or charge_amount(usage, price, row["factor_ppm"]) != row["amount"]:
+        elif usage is None or charge_amount(usage, price, row["factor_ppm"], row["variant"]) != row["amount"]:
             broken.append(f"charge {row['request_id']} {row['rev']}: {row['amount']} does not recompute")
     return Finding("I6", "each charge recomputes to its amount", count, tuple(broken))
 
@@ -224,17 +224,22 @@ async def drained(engine: AsyncEngine) -> Finding:
     return Finding("I10", "nothing is held", count, tuple(f"wallet {r['id']} holds {r['held']}" for r in rows))
 
 
-async def _prices(connection: Any) -> dict[int, Price]:
-    rows = await connection.fetch("SELECT version, model_id, doc::text AS doc FROM prices")
-    prices = {}
+async def _prices(connection: Any) -> tuple[dict[int, Price], list[str]]:
+    """Every price by its version, and a line for each whose document is not understood (a negative number, say)."""
+    rows = await connection.fetch("SELECT version, model_id, doc::text AS doc FROM prices ORDER BY version")
+    prices, broken = {}, []
     for row in rows:
-        doc = msgspec.json.decode(row["doc"])
-        prices[row["version"]] = Price(row["version"], row["model_id"], doc.get("pico", {}), doc.get("per_request", 0))
-    return prices
+        try:
+            rates = msgspec.json.decode(row["doc"], type=Rates)
+        except msgspec.MsgspecError as error:
+            broken.append(f"price version {row['version']} of {row['model_id']} is not understood: {error}")
+        else:
+            prices[row["version"]] = Price.of(row["version"], row["model_id"], rates)
+    return prices, broken
 
 
 async def _charges(connection: Any) -> AsyncIterator[Any]:
-    query = "SELECT request_id, rev, usage::text AS usage, price_version, factor_ppm, amount FROM charges"
+    query = "SELECT request_id, rev, usage::text AS usage, price_version, factor_ppm, variant, amount FROM charges"
     async for row in connection.cursor(query, prefetch=5000):
         yield row
 

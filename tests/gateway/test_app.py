@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
@@ -14,7 +15,8 @@ from starlette.routing import Route
 
 from accounts.store_sql import PepperMismatch
 from config.catalog import Declared
-from gateway.app import Front, open_gateway
+from gateway.app import Front, Gateway, open_gateway
+from gateway.proxy import Gate as DoorGate
 from tests import house
 from tests.backend import Backend, Gate, Stall
 from tests.backend import stream as script
@@ -84,6 +86,20 @@ async def test_a_drain_without_calls_is_done_at_once_and_lets_nobody_in(farebox:
     assert (await farebox.get("/readyz")).status == 503
     assert (await farebox.get("/healthz")).status == 200
     assert (await farebox.chat(ada)).error["code"] == "draining"
+
+
+async def test_a_bank_that_is_away_is_waited_for_once() -> None:
+    """The command drains, and so does the end of its block: a stop must not take twice as long for it."""
+    waited: list[float] = []
+
+    async def flush(timeout_s: float) -> bool:
+        waited.append(timeout_s)
+        return False
+
+    poster, pulse = SimpleNamespace(flush=flush), SimpleNamespace(pumps=set())
+    gateway = Gateway(*cast(Any, (None, None, None, DoorGate(1, lambda: 0), pulse, poster)))
+    assert not await gateway.drain(0) and not await gateway.drain(0)
+    assert waited[0] > 1 > waited[1]
 
 
 async def test_a_drain_in_a_hurry_tells_callers_and_keeps_the_money(farebox: Farebox, backend: Backend) -> None:

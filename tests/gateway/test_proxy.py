@@ -17,11 +17,11 @@ from tests.streams import delta, stream
 
 
 def test_the_gate_lets_in_as_many_as_it_is_set_to() -> None:
-    running = 0
-    gate = Gate(2, lambda: running)
-    for running in (0, 1):
+    running: list[str] = []
+    gate = Gate(2, lambda: len(running))
+    for call in ("one", "two"):
         gate.check()
-    running = 2
+        running.append(call)
     with pytest.raises(Refusal) as full:
         gate.check()
     assert (full.value.code, full.value.status, full.value.details["limit"]) == ("draining", 503, "streams_max")

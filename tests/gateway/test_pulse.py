@@ -95,24 +95,24 @@ async def pulse(bank: SomeBank) -> AsyncIterator[Pulse]:
     await pulse.stop()
 
 
-OVERDUE: dict[str, tuple[SomeCall, Stop | None]] = {
-    "waiting for the first byte": (SomeCall(Phase.OPENING, sent=11), Stop.FIRST_BYTE),
-    "still within its first byte": (SomeCall(Phase.OPENING, sent=9), None),
-    "admitting takes as long as it takes": (SomeCall(Phase.ADMITTING, begun=100, sent=100), None),
-    "silent": (SomeCall(Phase.STREAMING, moved=21), Stop.IDLE),
-    "not silent yet": (SomeCall(Phase.STREAMING, moved=19), None),
-    "sending to someone who does not read": (SomeCall(Phase.SENDING, moved=6), Stop.SLOW_CALLER),
-    "streaming for ever": (SomeCall(Phase.STREAMING, begun=31), Stop.TOTAL),
-    "opening for ever, with retries": (SomeCall(Phase.OPENING, begun=31, sent=1), Stop.TOTAL),
-    "ending": (SomeCall(Phase.ENDING, begun=100, moved=100), None),
+OVERDUE: dict[str, tuple[Phase, dict[str, float], Stop | None]] = {
+    "waiting for the first byte": (Phase.OPENING, {"sent": 11}, Stop.FIRST_BYTE),
+    "still within its first byte": (Phase.OPENING, {"sent": 9}, None),
+    "admitting takes as long as it takes": (Phase.ADMITTING, {"begun": 100, "sent": 100}, None),
+    "silent": (Phase.STREAMING, {"moved": 21}, Stop.IDLE),
+    "not silent yet": (Phase.STREAMING, {"moved": 19}, None),
+    "sending to someone who does not read": (Phase.SENDING, {"moved": 6}, Stop.SLOW_CALLER),
+    "streaming for ever": (Phase.STREAMING, {"begun": 31}, Stop.TOTAL),
+    "opening for ever, with retries": (Phase.OPENING, {"begun": 31, "sent": 1}, Stop.TOTAL),
+    "ending": (Phase.ENDING, {"begun": 100, "moved": 100}, None),
 }
 
 
 @pytest.mark.parametrize("what", OVERDUE)
 def test_each_phase_has_its_deadline(what: str) -> None:
-    call, why = OVERDUE[what]
-    pulse = _pulse(SomeBank(), SomeBuckets())
-    assert pulse._overdue(cast(Pump, call), time.monotonic()) == why
+    phase, seconds_ago, why = OVERDUE[what]
+    call = SomeCall(phase, **seconds_ago)
+    assert _pulse(SomeBank(), SomeBuckets())._overdue(cast(Pump, call), time.monotonic()) == why
 
 
 def test_an_answer_nobody_listens_to_is_read_for_a_bounded_time() -> None:

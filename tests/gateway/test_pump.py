@@ -66,13 +66,12 @@ async def test_a_call_whose_last_byte_has_gone_cannot_be_stopped(pump: Pump) -> 
     assert pump._why is None
 
 
-async def test_the_first_reason_stands_unless_the_caller_left(pump: Pump) -> None:
+@pytest.mark.parametrize("later, stands", [(Stop.TOTAL, Stop.FIRST_BYTE), (Stop.CALLER_LEFT, Stop.CALLER_LEFT)])
+async def test_the_first_reason_stands_unless_the_caller_left(pump: Pump, later: Stop, stands: Stop) -> None:
     pump.phase = Phase.OPENING
     pump.stop(Stop.FIRST_BYTE)
-    pump.stop(Stop.TOTAL)
-    assert pump._why is Stop.FIRST_BYTE
-    pump.stop(Stop.CALLER_LEFT)
-    assert pump._why is Stop.CALLER_LEFT
+    pump.stop(later)
+    assert pump._why is stands
 
 
 async def test_a_call_nobody_admitted_does_not_beat(pump: Pump) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,6 +159,8 @@ def assert_well_formed(answer: Answer) -> None:
     assert answer.headers.get("retry-after") == (None if wait is None else str(wait))
     if answer.status in (429, 503):
         assert wait is not None and wait >= 1
+    if wait is not None and answer.error["code"] != "price_missing":  # whose end nobody can foretell
+        assert answer.error["message"].endswith(f" Try again in {wait} s.")
     if answer.status == 402:
         assert answer.error["message"].endswith(f": {details['upgrade_url']}")
 
@@ -545,6 +547,13 @@ async def test_while_postgres_takes_nobody_calls_get_503_and_afterwards_pass(ope
         await until(lambda: passes(farebox, ada))
         assert (await farebox.get("/readyz")).status == 200
         assert not await farebox.broken()
+
+
+async def test_a_house_ends_in_good_order_while_postgres_takes_nobody(open_scene: Callable[..., Any]) -> None:
+    async with AsyncExitStack() as afterwards, open_scene() as scene:
+        assert (await scene.farebox.chat(await scene.farebox.caller())).status == 200
+        await scene.farebox.settled()
+        await afterwards.enter_async_context(closed_to_connections(scene))
 
 
 async def test_a_house_with_all_it_can_run_says_so(open_scene: Callable[..., Any]) -> None:

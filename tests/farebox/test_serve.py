@@ -1,0 +1,81 @@
+"""Taking a house up and down: sockets, engines, secrets, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from config.catalog import Declared
+from farebox.serve import StartError, engines, pepper_of, running, signals
+from tests import house
+from tests.backend import Backend
+
+
+async def test_engines_that_are_named_are_used_and_nothing_is_started(data_dir: Path) -> None:
+    settings = house.settings(data_dir, "postgresql://named/db", "redis://named")
+    async with engines(settings) as urls:
+        assert (urls.database, urls.redis) == ("postgresql+asyncpg://named/db", "redis://named")
+    assert list(data_dir.iterdir()) == []
+
+
+async def test_an_engine_that_is_not_named_is_started_in_the_data_folder(data_dir: Path) -> None:
+    settings = house.settings(data_dir, "postgresql://named/db", "")
+    settings = settings.model_copy(update={"redis_url": None})
+    async with engines(settings) as urls:
+        assert urls.redis.startswith("unix://") and (data_dir / "valkey").is_dir()
+
+
+def test_a_pepper_is_the_setting_or_made_once(data_dir: Path) -> None:
+    settings = house.settings(data_dir, "postgresql://named/db", "redis://named")
+    assert pepper_of(settings) == SecretStr(house.PEPPER)
+    bare = settings.model_copy(update={"key_pepper": None})
+    made = pepper_of(bare)
+    assert len(made.get_secret_value()) >= 32 and pepper_of(bare) == made
+    assert (data_dir / "key_pepper").stat().st_mode & 0o077 == 0
+
+
+async def test_a_port_that_is_taken_is_said_before_anything_is_started(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = house.settings(data_dir, "postgresql://nowhere/db", "redis://nowhere", bind=bind)
+        with pytest.raises(StartError, match=f"cannot listen on {bind}"):
+            async with running(settings, Declared()):
+                pass
+
+
+async def test_metrics_may_have_a_port_of_their_own(
+    data_dir: Path, database_url: str, redis_url: str, backend: Backend
+) -> None:
+    async with house.farebox(data_dir, database_url, redis_url, backend.url, metrics_bind="127.0.0.1:0") as farebox:
+        assert (await farebox.get("/metrics")).status == 404
+        async with farebox.http.get(farebox.run.metrics_url) as reply:
+            assert reply.status == 200 and "farebox_streams_open" in await reply.text()
+        assert not farebox.run.metrics_url.startswith(farebox.url)
+
+
+async def test_the_end_of_the_block_closes_the_door(
+    data_dir: Path, database_url: str, redis_url: str, backend: Backend
+) -> None:
+    async with house.farebox(data_dir, database_url, redis_url, backend.url) as farebox:
+        host, port = farebox.url.removeprefix("http://").split(":")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, int(port))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_asks_to_end_and_a_second_one_to_hurry(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    term, hurry = asyncio.Event(), asyncio.Event()
+    with signals(term, hurry):
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(term.wait(), 2)
+        assert not hurry.is_set()
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(hurry.wait(), 2)
+    signal.signal(number, before)
