@@ -1,7 +1,7 @@
 """How an operator writes the catalogue: TOML tables in, values of ``catalog.py`` out. Touches no file itself.
 
-Money is decimal text in USD and prices are USD per 1M units; inside, both are whole numbers. Everything wrong is
-reported at once, each with its path (``models[2].prices.input``).
+Money is decimal text in USD; prices are USD per 1M tokens or characters, and per ONE image, second or web search.
+Inside, all are whole numbers. Everything wrong is reported at once, each with its path (``models[2].prices.input``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    create_model,
     model_validator,
 )
 
 from config.catalog import Declared, Kind, Model, Rates, Timeouts, Upstream, complaints
 from config.complaints import Complaint, ComplaintsError, did_you_mean, path_text, plain
-from ledger.money import parse_price, parse_usd
+from ledger.money import parse_price, parse_unit_price, parse_usd
+from ledger.price import Step
 from ledger.usage import KINDS
 from policies.tier import AMOUNT_MAX, Allowance, Every, Of, Tier, Window
 
@@ -35,6 +35,8 @@ _SECONDS_MAX = 366 * 86_400
 _PPM = 1_000_000
 # Larger than any price asked for today by orders of magnitude, small enough that no product overflows BIGINT.
 _PICO_MAX = 10**12
+_UNIT_PICO_MAX = 10**15
+_VARIANTS_MAX = 64
 # Fields by which one entry refers to another.
 _LINKS = ("name", "id", "upstream", "fallback", "upgrade_to")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -50,7 +52,14 @@ def _usd(value: Any) -> int:
 def _pico(value: Any) -> int:
     pico = parse_price(value)
     if pico > _PICO_MAX:
-        raise ValueError("is beyond a million USD per 1M")
+        raise ValueError("is beyond a million USD per 1M units")
+    return pico
+
+
+def _unit_pico(value: Any) -> int:
+    pico = parse_unit_price(value)
+    if pico > _UNIT_PICO_MAX:
+        raise ValueError("is beyond a thousand USD for ONE unit (and not for a million of them)")
     return pico
 
 
@@ -100,6 +109,7 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
 
 Usd = Annotated[int, BeforeValidator(_usd)]
 Pico = Annotated[int, BeforeValidator(_pico)]
+UnitPico = Annotated[int, BeforeValidator(_unit_pico)]
 Ppm = Annotated[int, BeforeValidator(_ppm)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -136,13 +146,53 @@ class UpstreamForm(Form):
         return Upstream(**fields)
 
 
-class PerRequestForm(Form):
+class KindsForm(Form):
+    """``{input = "0.15", images = "0.04"}``: a field for each kind of usage (``ledger.usage.KINDS``)."""
+
+    input: Pico | None = None
+    cache_read: Pico | None = None
+    cache_write: Pico | None = None
+    cache_write_1h: Pico | None = None
+    audio_in: Pico | None = None
+    image_in: Pico | None = None
+    output: Pico | None = None
+    reasoning: Pico | None = None
+    audio_out: Pico | None = None
+    web_searches: UnitPico | None = None
+    images: UnitPico | None = None
+    seconds: UnitPico | None = None
+    characters: Pico | None = None
+
+    def pico(self) -> dict[str, int]:
+        return {kind: rate for kind in KINDS if (rate := getattr(self, kind)) is not None}
+
+
+class LongContextForm(KindsForm):
+    """``{above = 200_000, input = "2.50", output = "15.00"}``"""
+
+    above: Tokens
+
+    def value(self) -> Step:
+        return Step(self.above, self.pico())
+
+
+Variants = Annotated[dict[Name, KindsForm], Field(max_length=_VARIANTS_MAX)]
+
+
+class PricesForm(KindsForm):
+    """``{input = "0.15", output = "0.60", per_request = "0", long_context = {…}, variants = {flex = {…}}}``"""
+
     per_request: Usd = 0
+    long_context: LongContextForm | None = None
+    variants: Variants = {}
 
-
-_PRICED: dict[str, Any] = {kind: (Pico, None) for kind in KINDS}
-PricesForm = create_model("PricesForm", __base__=PerRequestForm, **_PRICED)
-"""``prices = {input = "0.15", output = "0.60", per_request = "0"}``: one field for each kind of usage."""
+    def value(self) -> Rates:
+        return Rates(
+            pico=self.pico(),
+            per_request=self.per_request,
+            long_context=self.long_context.value() if self.long_context else None,
+            variants={name: form.pico() for name, form in self.variants.items()},
+        )
 
 
 class ModelForm(Form):
@@ -160,14 +210,11 @@ class ModelForm(Form):
     max_output: Tokens | None = None
     fallback: str | None = None
     on_disconnect: Literal["abort", "drain"] = "abort"
-    prices: PricesForm | None = None  # type: ignore[valid-type]
+    prices: PricesForm | None = None
 
     def rates(self) -> Rates | None:
         """None where no price is declared: such a model is refused, not free."""
-        if self.prices is None:
-            return None
-        pico = {kind: getattr(self.prices, kind) for kind in KINDS if getattr(self.prices, kind) is not None}
-        return Rates(pico=pico, per_request=self.prices.per_request)
+        return self.prices.value() if self.prices else None
 
     def value(self) -> Model:
         fields = {name: value for name, value in self if name not in ("prices", "tokenizer_factor")}
@@ -250,6 +297,8 @@ class TierForm(Form):
 _PLACES: dict[str, type[Form]] = {
     "timeouts": TimeoutsForm,
     "prices": PricesForm,
+    "long_context": LongContextForm,
+    "variants": KindsForm,
     "windows": WindowForm,
     "allowance": AllowanceForm,
 }

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from config.catalog import Catalog, Model
 from gateway import sentences
 from gateway.bill import Bill
 from gateway.counting import Counting
-from gateway.call import Request
 from gateway.errors import Refusal
+from gateway.surface import Request, Surface
 from ledger.hold import CallFacts
 from ledger.period import Plan
 from ledger.store import Bank, BankUnavailable, HoldAsk, HoldReply, HoldStatus
@@ -34,17 +36,6 @@ _OUTPUT_LEAST = 16
 _RETRY_S = 2
 _MENDED_S = 300  # what an operator has to mend is not mended in seconds
 _SHOWN = 100  # characters of the caller's own words in a sentence
-
-
-@dataclass(frozen=True, slots=True)
-class Surface:
-    """One metered route: its OpenAI name, its path under ``/v1`` and at the backend, the kind of model it takes, and how its
-    body is read."""
-
-    route: str
-    path: str
-    kind: str
-    parse: Callable[[bytes], Request]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +114,15 @@ class Admitter:
         model = self._model(catalog, surface, request)
         url = self.upgrade_url(tier)
         self._entitled(tier, model, request, 0, url)
-        candidates = await self._candidates(catalog, tier, model, request)
+        candidates = await self._candidates(catalog, surface, tier, model, request)
         bill = candidates[0].bill
         self._entitled(tier, model, request, bill.input_tokens, url)
-        reserve = self._reserve(tier, model, request)
+        reserve = self._reserve(surface, tier, model, request)
         facts = _facts(principal, tier, model, surface, request)
-        wanted = 0 if tier.unlimited else max(each.bill.expected(reserve) for each in candidates)
+        wanted = 0 if tier.unlimited or surface.free else max(each.bill.expected(reserve) for each in candidates)
         ticket = await self._count(tier, model, surface, principal, request_id, idempotency, bill, reserve, wanted)
         hold = await self._hold(tier, candidates, ticket, request_id, principal, request, wanted, facts)
-        cap = _output_cap(tier, model, request, bill, hold)
+        cap = _output_cap(surface, tier, model, request, bill, hold)
         return Admission(
             principal.wallet_id, tier, candidates, ticket, hold.amount, hold.available, cap, facts, url
         )
@@ -151,7 +142,7 @@ class Admitter:
             raise sentences.denied(deny, tier, url)
 
     async def _candidates(
-        self, catalog: Catalog, tier: Tier, model: Model, request: Request
+        self, catalog: Catalog, surface: Surface, tier: Tier, model: Model, request: Request
     ) -> tuple[Candidate, ...]:
         """The model and its fallbacks, each at its own price. A fallback nobody priced, or the tier does not grant, is
         no candidate."""
@@ -159,19 +150,20 @@ class Admitter:
         if price is None:
             message = f"The model {model.id} has no price yet, so it cannot be used."
             raise Refusal.of("price_missing", message, retry_after_s=_MENDED_S)
-        # A bound on the context refuses people, so there the count is exact; a hold only needs to be large enough.
-        count = self._counting.estimate if tier.max_context is None else self._counting.exact
-        tokens = await count(request, model)
-        candidates = [Candidate(model, Bill(price, tier.markup_ppm, tokens))]
+        foreseen = await surface.foresee(request, model, self._counting)
+        if tier.max_context is not None:
+            # A bound on the context refuses people, so there the count is exact; a hold only needs to be large enough.
+            foreseen = replace(foreseen, input=await surface.count(request, model, self._counting))
+        candidates = [Candidate(model, Bill(price, tier.markup_ppm, foreseen))]
         for other in catalog.fallbacks(model.id):
             price = catalog.price(other.id)
             if price is not None and other.kind == model.kind and tier.allows_model(other.id):
-                candidates.append(Candidate(other, Bill(price, tier.markup_ppm, tokens)))
+                candidates.append(Candidate(other, Bill(price, tier.markup_ppm, foreseen)))
         return tuple(candidates)
 
-    def _reserve(self, tier: Tier, model: Model, request: Request) -> int:
+    def _reserve(self, surface: Surface, tier: Tier, model: Model, request: Request) -> int:
         """Output tokens to set aside: what was asked, what the model usually gives, what the tier and model allow."""
-        if model.kind == "embedding":
+        if not surface.has_output:
             return 0
         usual = self._output_seen.expected(model.id)
         return output_reserve(request.n, usual, request.asked_output, tier.max_output, model.max_output)
@@ -293,10 +285,12 @@ def _cost_in(window: Window, bill: Bill, reserve: int, cost: int) -> int:
             return cost
 
 
-def _output_cap(tier: Tier, model: Model, request: Request, bill: Bill, hold: HoldReply) -> int | None:
+def _output_cap(
+    surface: Surface, tier: Tier, model: Model, request: Request, bill: Bill, hold: HoldReply
+) -> int | None:
     """The bound to tell the backend, per choice: when the caller named none and the tier has one, or when the wallet
     covers less than what may come. None where the caller's own words stand."""
-    if model.kind == "embedding":
+    if not surface.has_output:
         return None
     allowed = min((bound for bound in (tier.max_output, model.max_output) if bound is not None), default=None)
     told = request.asked_output

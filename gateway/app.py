@@ -39,10 +39,11 @@ from gateway.identity import Identity
 from gateway.issuers import Issuers
 from gateway.metrics import Metrics
 from gateway.phase import Stop
-from gateway.proxy import SURFACES, Gate, Proxy
+from gateway.proxy import Gate, Proxy
 from gateway.pulse import Pulse
 from gateway.pump import House
 from gateway.routes import Health, metrics_routes, routes
+from gateway.surfaces import SURFACES
 from gateway.tokens import Tokenizers
 from gateway.upstream import Upstreams
 from ledger.money import NANO

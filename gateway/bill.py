@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ledger.price import Price, charge_amount
-from ledger.usage import Usage
+from ledger.usage import KINDS, Usage
 
 _UNBOUNDED = 2**53
 
 
-@dataclass(frozen=True, slots=True)
 class Bill:
-    """One call at one price: ``factor_ppm`` is the tier's, ``input_tokens`` what we think its request holds."""
+    """One call at one price: ``factor_ppm`` is the tier's, ``foreseen`` what we think the request itself will consume
+    (input tokens, characters, images, seconds; no output tokens)."""
 
-    price: Price
-    factor_ppm: int
-    input_tokens: int
+    __slots__ = ("_base", "_output", "factor_ppm", "foreseen", "price")
 
-    def amount(self, usage: Usage) -> int:
-        """Nano-USD this usage costs."""
-        return charge_amount(usage, self.price, self.factor_ppm)
-
-    def expected(self, output_tokens: int) -> int:
-        """Nano-USD of the estimated input and this much output, at the dearer of the two output prices."""
-        pico = self.input_tokens * self.price.rate("input") + output_tokens * self._output_rate
-        return -(-pico * self.factor_ppm // 10**9) + self.price.per_request
-
-    def covered(self, amount: int) -> int:
-        """Output tokens that ``amount`` nano-USD covers beside the estimated input; never negative."""
-        per_token = self._output_rate * self.factor_ppm
-        if not per_token:
-            return _UNBOUNDED
-        left = (amount - self.price.per_request) * 10**9 - self.input_tokens * self.price.rate("input") * self.factor_ppm
-        return max(0, left // per_token)
+    def __init__(self, price: Price, factor_ppm: int, foreseen: Usage) -> None:
+        self.price = price
+        self.factor_ppm = factor_ppm
+        self.foreseen = foreseen
+        tokens = foreseen.input_tokens
+        # Both are asked for many times in a call's life, in pico-USD: the request itself, and the dearer output token.
+        self._base: int = sum(n * price.rate(kind, "", tokens) for kind in KINDS if (n := getattr(foreseen, kind)))
+        self._output: int = max(price.rate("output", "", tokens), price.rate("reasoning", "", tokens))
 
     @property
-    def _output_rate(self) -> int:
-        return max(self.price.rate("output"), self.price.rate("reasoning"))
+    def input_tokens(self) -> int:
+        return self.foreseen.input_tokens
 
+    def amount(self, usage: Usage, variant: str = "") -> int:
+        """Nano-USD this usage costs, at the price of this variant."""
+        return charge_amount(usage, self.price, self.factor_ppm, variant)
+
+    def expected(self, output_tokens: int) -> int:
+        """Nano-USD of what is foreseen and this much output, at the dearer of the two output prices."""
+        return -(-(self._base + output_tokens * self._output) * self.factor_ppm // 10**9) + self.price.per_request
+
+    def covered(self, amount: int) -> int:
+        """Output tokens that ``amount`` nano-USD covers beside what is foreseen; never negative."""
+        per_token = self._output * self.factor_ppm
+        if not per_token:
+            return _UNBOUNDED
+        left = (amount - self.price.per_request) * 10**9 - self._base * self.factor_ppm
+        return max(0, left // per_token)

@@ -37,10 +37,18 @@ class Books:
         self._log = log
         self._output_seen = output_seen
 
-    def post(self, story: Story, admission: Admission, candidate: Candidate, reading: Reading, outcome: Outcome) -> int:
+    def post(
+        self,
+        story: Story,
+        admission: Admission,
+        candidate: Candidate,
+        reading: Reading,
+        outcome: Outcome,
+        variant: str = "",
+    ) -> int:
         """Hand the charge over to the poster; its amount in nano-USD."""
         usage, bill = reading.usage, candidate.bill
-        amount = bill.amount(usage)
+        amount = bill.amount(usage, variant)
         facts = admission.facts
         if facts.model != candidate.model.id:
             facts = msgspec.structs.replace(facts, model=candidate.model.id, upstream=candidate.model.upstream)
@@ -60,12 +68,13 @@ class Books:
                 ttft_ms=_millis(clock.first - clock.begun) if clock.first else None,
                 duration_ms=_millis(now - clock.begun),
                 problems=reading.problems,
+                variant=variant,
             )
         )
         self._metrics.charged(facts.model, facts.tier, usage, reading.source, amount)
         for problem in reading.problems:
             self._metrics.uncharged(problem).inc()
-        if outcome is Outcome.COMPLETED and story.surface.kind == "chat":
+        if outcome is Outcome.COMPLETED and story.surface.has_output:
             self._output_seen.observe(candidate.model.id, usage.output_tokens // story.request.n)
         return amount
 

@@ -25,7 +25,7 @@ from gateway.fields import (
 )
 from gateway.filter import StreamFilter
 from gateway.meter import Count, StreamMeter
-from gateway.surface import Cost, Request, Surface
+from gateway.surface import Cost, Surface
 from ledger.usage import Usage
 
 if TYPE_CHECKING:
@@ -100,9 +100,8 @@ def parse(body: bytes, content_type: str = "") -> CompletionRequest:
     )
 
 
-def rewrite(request: Request, model: str, output_cap: int | None) -> bytes:
+def rewrite(request: CompletionRequest, model: str, output_cap: int | None) -> bytes:
     """The body for the backend: its own name of the model, usage asked for in a stream, the output bound."""
-    assert isinstance(request, CompletionRequest)
     fields = request.fields.copy()
     if model != request.model:
         fields["model"] = Raw(encode(model))
@@ -113,22 +112,24 @@ def rewrite(request: Request, model: str, output_cap: int | None) -> bytes:
     return joined(request.body, fields)
 
 
-async def foresee(request: Request, model: Model, counting: Counting) -> Usage:
+async def foresee(request: CompletionRequest, model: Model, counting: Counting) -> Usage:
     """The prompt's tokens."""
-    assert isinstance(request, CompletionRequest)
-    # The same shapes as an embedding's input, and counted the same way.
-    same = EmbeddingsRequest(request.body, request.fields, request.model, request.input)
-    return Usage(input=await counting.estimate(same, model))
+    return Usage(input=await counting.estimate(_as_embeddings(request), model))
 
 
-def tap(request: Request, count: Count, cost: Cost, event_bytes_max: int) -> StreamFilter:
+async def count_input(request: CompletionRequest, model: Model, counting: Counting) -> int:
+    """The prompt's tokens by the model's vocabulary."""
+    return await counting.exact(_as_embeddings(request), model)
+
+
+def tap(request: CompletionRequest, count: Count, cost: Cost, event_bytes_max: int) -> StreamFilter:
     """The way of a streamed reply."""
     return StreamFilter(
         _meter(request, count), usage_wanted=request.include_usage, cost=cost, event_bytes_max=event_bytes_max
     )
 
 
-def whole_reply(request: Request, body: bytes, content_type: str, count: Count) -> StreamMeter:
+def whole_reply(request: CompletionRequest, body: bytes, content_type: str, count: Count) -> StreamMeter:
     """The meter of a whole reply."""
     meter = _meter(request, count)
     try:
@@ -140,8 +141,12 @@ def whole_reply(request: Request, body: bytes, content_type: str, count: Count) 
     return meter
 
 
-def _meter(request: Request, count: Count) -> StreamMeter:
-    assert isinstance(request, CompletionRequest)
+def _as_embeddings(request: CompletionRequest) -> EmbeddingsRequest:
+    """A prompt has the shapes of an embedding's input, and is counted as one."""
+    return EmbeddingsRequest(request.body, request.fields, request.model, request.input)
+
+
+def _meter(request: CompletionRequest, count: Count) -> StreamMeter:
     return EchoMeter(count, request.echoed, request.n) if request.echoed else StreamMeter(count)
 
 
@@ -177,6 +182,7 @@ SURFACE = Surface(
     parse=parse,
     rewrite=rewrite,
     foresee=foresee,
+    count=count_input,
     tap=tap,
     whole=whole_reply,
     envelope=CompletionEnvelope(),

@@ -104,7 +104,7 @@ class AnthropicEnvelope:
         return _named(_anthropic(refusal, request_id))
 
     def cut(self, model: str, refusal: Refusal, request_id: str) -> bytes:
-        """The end of an answer that the money ended. Its usage is left as it was told before: clients keep the last."""
+        """The end of an answer that the money ended. Clients demand a usage here; what was used is not known here."""
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
         ended = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 0}}
         return _named(ended) + self.event(refusal, request_id)

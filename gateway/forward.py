@@ -5,20 +5,17 @@ Knows the catalogue and the settings; the connection itself is ``upstream.py``'s
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from config.catalog import Catalog, Upstream
 from config.settings import Limits, Timeouts, environment_secret
-from gateway.admission import Candidate, Surface
-from gateway.call import Request, rewrite
+from gateway.admission import Candidate
 from gateway.downstream import Headers
 from gateway.headers import to_upstream
+from gateway.surface import Request, Surface
 from gateway.upstream import Reply, Target, UpstreamFailure, Upstreams
-
-_REASONING = re.compile(r"(?:o\d|gpt-[5-9])")  # OpenAI refuses max_tokens for these: "use max_completion_tokens"
 
 
 class Patience(NamedTuple):
@@ -56,9 +53,7 @@ class Forwarder:
         upstream = self._catalog().upstream(candidate.model.upstream)
         if upstream is None:
             raise UpstreamFailure("connect", f"no upstream {candidate.model.upstream}")
-        name = candidate.model.upstream_model
-        field = "max_completion_tokens" if _REASONING.match(name) else "max_tokens"
-        body = rewrite(request, model=name, max_output=output_cap, output_field=field)
+        body = surface.rewrite(request, candidate.model.upstream_model, output_cap)
         target = self._target(upstream)
         outgoing = to_upstream(headers, target, request_id)
         sent(time.monotonic())
@@ -99,6 +94,6 @@ def target_of(upstream: Upstream) -> Target:
     secret = environment_secret(upstream.api_key_env) if upstream.api_key_env else None
     try:
         key = secret.get_secret_value() if secret else ""
-        return Target.of(upstream.name, upstream.base_url, key, upstream.headers)
+        return Target.of(upstream.name, upstream.base_url, key, upstream.headers, upstream.capabilities)
     except ValueError as wrong:
         raise UpstreamFailure("connect", str(wrong)) from None

@@ -141,6 +141,11 @@ async def foresee(request: GenerationRequest | EditRequest, model: Model, counti
     return Usage(input=text, image_in=order.given * IMAGE_UNKNOWN_TOKENS, images=order.n)
 
 
+async def count_input(request: GenerationRequest | EditRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens where they were not reported."""
+    return (await foresee(request, model, counting)).input_tokens
+
+
 def tap(request: GenerationRequest | EditRequest, count: Count, cost: Cost, event_bytes_max: int) -> UnitTap:
     """The way of a stream: unfinished pictures pass at once, the last finished one ends it."""
     return UnitTap(_meter(request.order), cost, event_bytes_max, last=_LAST, results=request.n)
@@ -192,6 +197,7 @@ SURFACES = (
         parse=parse_generation,
         rewrite=rewrite,
         foresee=foresee,
+        count=count_input,
         tap=tap,
         whole=whole,
         envelope=ChatEnvelope(),
@@ -203,6 +209,7 @@ SURFACES = (
         parse=parse_edit,
         rewrite=rewrite_edit,
         foresee=foresee,
+        count=count_input,
         tap=tap,
         whole=whole,
         envelope=ChatEnvelope(),

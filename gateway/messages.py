@@ -32,8 +32,8 @@ from gateway.fields import (
     whole,
 )
 from gateway.meter import Count, variant_of
-from gateway.prompt import Prompt, plain_image, quick_count
-from gateway.surface import Cost, Request, Surface
+from gateway.prompt import Prompt, exact_count, plain_image, quick_count
+from gateway.surface import Cost, Surface
 from ledger.usage import Usage
 
 if TYPE_CHECKING:
@@ -133,9 +133,8 @@ def parse_count(body: bytes, content_type: str = "") -> MessagesRequest:
     )
 
 
-def rewrite(request: Request, model: str, output_cap: int | None) -> bytes:
+def rewrite(request: MessagesRequest, model: str, output_cap: int | None) -> bytes:
     """The body for the backend: its own name of the model, the output bound."""
-    assert isinstance(request, MessagesRequest)
     fields = request.fields.copy()
     if model != request.model:
         fields["model"] = Raw(encode(model))
@@ -144,30 +143,34 @@ def rewrite(request: Request, model: str, output_cap: int | None) -> bytes:
     return joined(request.body, fields)
 
 
-async def foresee(request: Request, model: Model, counting: Counting) -> Usage:
+async def foresee(request: MessagesRequest, model: Model, counting: Counting) -> Usage:
     """The input's tokens."""
-    assert isinstance(request, MessagesRequest)
     return Usage(input=await quick_count(request.prompt, model, counting))
 
 
-async def foresee_nothing(request: Request, model: Model, counting: Counting) -> Usage:
+async def count_input(request: MessagesRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens by the model's vocabulary."""
+    return await exact_count(request.prompt, model, counting)
+
+
+async def foresee_nothing(request: MessagesRequest, model: Model, counting: Counting) -> Usage:
     """Counting is free."""
     return Usage()
 
 
-def tap(request: Request, count: Count, cost: Cost, event_bytes_max: int) -> EventFilter:
+def tap(request: MessagesRequest, count: Count, cost: Cost, event_bytes_max: int) -> EventFilter:
     """The way of a streamed reply."""
     return EventFilter(MessageMeter(count), cost=cost, event_bytes_max=event_bytes_max)
 
 
-def whole_reply(request: Request, body: bytes, content_type: str, count: Count) -> MessageMeter:
+def whole_reply(request: MessagesRequest, body: bytes, content_type: str, count: Count) -> MessageMeter:
     """The meter of a whole reply."""
     meter = MessageMeter(count)
     meter.take_whole(decode_object(body))
     return meter
 
 
-def whole_count(request: Request, body: bytes, content_type: str, count: Count) -> FreeMeter:
+def whole_count(request: MessagesRequest, body: bytes, content_type: str, count: Count) -> FreeMeter:
     """The meter of a count: nothing."""
     return FreeMeter()
 
@@ -280,6 +283,7 @@ SURFACE = Surface(
     parse=parse,
     rewrite=rewrite,
     foresee=foresee,
+    count=count_input,
     tap=tap,
     whole=whole_reply,
     envelope=AnthropicEnvelope(),
@@ -291,6 +295,7 @@ COUNT_SURFACE = Surface(
     parse=parse_count,
     rewrite=rewrite,
     foresee=foresee_nothing,
+    count=count_input,
     tap=tap,
     whole=whole_count,
     envelope=AnthropicEnvelope(),

@@ -34,6 +34,11 @@ async def foresee(request: PlainRequest, model: Model, counting: Counting) -> Us
     return Usage()
 
 
+async def count_input(request: PlainRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens where they were not reported."""
+    return (await foresee(request, model, counting)).input_tokens
+
+
 def whole(request: PlainRequest, body: bytes, content_type: str, count: Count) -> UnitMeter:
     """Meter a reply: nothing, whatever it says."""
     return UnitMeter(Usage(), UsageSource.REPORTED)
@@ -51,6 +56,7 @@ SURFACE = Surface(
     parse=parse,
     rewrite=rewrite,
     foresee=foresee,
+    count=count_input,
     tap=tap,
     whole=whole,
     envelope=ChatEnvelope(),

@@ -13,25 +13,19 @@ from uuid import UUID
 
 from config.catalog import Catalog
 from config.settings import Limits
-from gateway.admission import Surface
-from gateway.call import BadRequest, Request, parse_chat, parse_embeddings
+from gateway.call import BadRequest
 from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_refusal, until_gone
 from gateway.errors import Refusal, internal
 from gateway.identity import Identity, ServiceKey
 from gateway.metrics import Metrics
 from gateway.pump import Clock, House, Pump, Story
+from gateway.surface import Request, Surface
 from ledger.ids import uuid7
 from policies.principal import Principal
 
 _log = logging.getLogger("farebox.gateway")
 _IDEMPOTENCY_MAX = 255
 _UNKNOWN = "unknown"
-
-SURFACES = (
-    Surface("chat.completions", "/chat/completions", "chat", parse_chat),
-    Surface("embeddings", "/embeddings", "embedding", parse_embeddings),
-)
-
 
 class Gate:
     """Whether new calls may begin: not while draining, and not more at once than this process is set to run."""
@@ -121,7 +115,7 @@ class Proxy:
             scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s
         )
         try:
-            return principal, self._surface.parse(body)
+            return principal, self._surface.parse(body, _content_type(scope["headers"]))
         except BadRequest as bad:
             raise Refusal.of("invalid_request", bad.message, param=bad.param) from None
 
@@ -138,6 +132,10 @@ class Proxy:
             tier=principal.tier if catalog.tier(principal.tier) else _UNKNOWN,
             known_model=request.model if catalog.model(request.model) else _UNKNOWN,
         )
+
+
+def _content_type(headers: Headers) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == b"content-type"), "")
 
 
 def _idempotency(headers: Headers) -> str:

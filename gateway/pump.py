@@ -19,20 +19,19 @@ import msgspec
 
 from config.catalog import Model
 from gateway import sentences
-from gateway.admission import Admission, Admitter, Candidate, Surface
+from gateway.admission import Admission, Admitter, Candidate
 from gateway.bill import Bill
 from gateway.books import Books
-from gateway.call import Request
 from gateway.counting import Counting
-from gateway.downstream import Headers, Send, send_refusal, send_reply
-from gateway.errors import Refusal, internal, render_event
-from gateway.filter import StreamFilter
+from gateway.downstream import Headers, Send, send_reply
+from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder, Patience
 from gateway.headers import to_downstream
-from gateway.meter import Reading, StreamMeter, meter_reply
+from gateway.meter import Reading
 from gateway.phase import Phase, Stop
 from gateway.pulse import Pulse
 from gateway.sse import EventTooLarge
+from gateway.surface import Meter, Request, Surface, Tap
 from gateway.upstream import Reply, UpstreamFailure
 from ledger.hold import Outcome
 from ledger.money import format_usd
@@ -113,7 +112,7 @@ class Pump:
         self._why: Stop | None = None
         self._reply: Reply | None = None
         self._started = False  # the reply's head went to the caller
-        self._meter: StreamMeter | None = None
+        self._meter: Meter | None = None
         self._answering: Candidate | None = None
         self._covered = 0  # output tokens the hold covers
         self._beaten_at = 0  # output tokens at the last beat
@@ -213,7 +212,7 @@ class Pump:
         self._reply = reply = await self._open(admission)
         if not 200 <= reply.status < 300:
             await self._pass_refusal(reply)
-        elif reply.is_event_stream:
+        elif reply.is_event_stream or story.surface.reply == "raw":
             await self._stream(reply)
         else:
             await self._whole(reply)
@@ -258,13 +257,9 @@ class Pump:
 
     async def _stream(self, reply: Reply) -> None:
         limits, clock = self._house.forwarder.limits, self.story.clock
-        self._meter = meter = StreamMeter(self._house.counting.counter(self._model))
-        relay = StreamFilter(
-            meter,
-            usage_wanted=self.story.request.include_usage,
-            cost=self._cost_and_balance,
-            event_bytes_max=limits.event_bytes_max,
-        )
+        surface, count = self.story.surface, self._house.counting.counter(self._model)
+        relay = surface.tap(self.story.request, count, self._cost_and_balance, limits.event_bytes_max)
+        self._meter = meter = relay.meter
         self.phase = Phase.STREAMING
         await self._head(reply)
         try:
@@ -291,9 +286,10 @@ class Pump:
     async def _whole(self, reply: Reply) -> None:
         self.phase = Phase.STREAMING
         body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max, self._moved)
-        if body.lstrip()[:1] not in (b"{", b"["):
+        surface, count = self.story.surface, self._house.counting.counter(self._model)
+        if surface.reply == "json" and body.lstrip()[:1] not in (b"{", b"["):
             raise UpstreamFailure("protocol", "the reply is not JSON")
-        self._meter = meter_reply(body, self._house.counting.counter(self._model))
+        self._meter = surface.whole(self.story.request, body, reply.content_type, count)
         await self._settle(self._well)
         cost, balance = format_usd(self.story.amount), format_usd(self._balance_after(self.story.amount))
         extra = [(b"x-farebox-cost", cost.encode()), (b"x-farebox-balance", balance.encode())]
@@ -334,8 +330,8 @@ class Pump:
         refusal = sentences.cut(self.admission.tier, self.admission.upgrade_url)
         self.story.code = refusal.code
         await self._settle(Outcome.CUT_BY_BALANCE)
-        said = _EVENT_END + _length_chunk(self.story) + render_event(refusal, str(self.story.request_id))
-        await self._forward(said, last=True)
+        said = self.story.surface.envelope.cut(self.story.request.model, refusal, str(self.story.request_id))
+        await self._forward(_EVENT_END + said, last=True)
 
     def _beat(self, output: int, target: int) -> Beat:
         assert self.admission is not None and self._answering is not None
@@ -390,10 +386,11 @@ class Pump:
         story = self.story
         story.code = refusal.code
         if self._started:
-            return await self._forward(_EVENT_END + render_event(refusal, str(story.request_id)), last=True)
+            said = story.surface.envelope.event(refusal, str(story.request_id))
+            return await self._forward(_EVENT_END + said, last=True)
         story.status, self._started = refusal.status, True
         self.phase, story.clock.moved = Phase.SENDING, time.monotonic()
-        await send_refusal(self._send, refusal, str(story.request_id))
+        await send_reply(self._send, *story.surface.envelope.reply(refusal, str(story.request_id)))
         self._whole_sent()
 
     async def _settle(self, outcome: Outcome, *, void: bool = False) -> None:
@@ -405,11 +402,12 @@ class Pump:
         if self.phase in (Phase.OPENING, Phase.STREAMING):
             story.clock.moved = time.monotonic()  # until now it was the backend that was waited for
         story.outcome = outcome
-        if void or self._answering is None or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came()):
+        if void or story.surface.free or self._answering is None or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came()):
             books.void(story, self.admission)
         else:
             story.reading = await self._read_meter(cut=outcome is Outcome.CUT_BY_BALANCE)
-            story.amount = books.post(story, self.admission, self._answering, story.reading, outcome)
+            variant = self._meter.variant if self._meter else ""
+            story.amount = books.post(story, self.admission, self._answering, story.reading, outcome, variant)
         self.corrected = books.correct(self.admission, story)
         self._closing = False
 
@@ -469,7 +467,7 @@ class Pump:
         await send_reply(self._send, reply.status, to_downstream(reply.headers, own), body)
         self._whole_sent()
 
-    async def _end_of_mark(self, reply: Reply, relay: StreamFilter) -> None:
+    async def _end_of_mark(self, reply: Reply, relay: Tap) -> None:
         """[DONE] is an event like any other: the blank line that ends it may come in a later piece."""
         try:
             async with asyncio.timeout(_AFTER_DONE_S):
@@ -491,13 +489,13 @@ class Pump:
 
     async def _read_meter(self, *, cut: bool) -> Reading:
         """What the call consumed; counted here where the backend did not say."""
-        meter, counting, model = self._meter, self._house.counting, self._model
-        if meter is not None and meter.sure:
+        request, surface = self.story.request, self.story.surface
+        counting, model = self._house.counting, self._model
+        meter = self._meter or surface.whole(request, b"", "", counting.counter(model))
+        if meter.sure:
             reading = meter.reading(0, 0)
         else:
-            tokens = await counting.exact(self.story.request, model)
-            if meter is None:
-                return Reading(Usage(input=tokens), UsageSource.COUNTED)
+            tokens = await surface.count(request, model, counting)
             reading = meter.reading(tokens, await counting.text(meter.text(), model))
         return self._within_hold(reading) if cut else reading
 
@@ -505,7 +503,8 @@ class Pump:
         """What was cut was not delivered: the charge ends where the hold did."""
         assert self._answering is not None
         usage, bill = reading.usage, self._answering.bill
-        covered = Bill(bill.price, bill.factor_ppm, usage.input_tokens).covered(self.held)
+        known = msgspec.structs.replace(usage, output=0, reasoning=0, audio_out=0)
+        covered = Bill(bill.price, bill.factor_ppm, known).covered(self.held)
         if usage.output_tokens <= covered:
             return reading
         reasoning = min(usage.reasoning, covered)
@@ -518,7 +517,9 @@ class Pump:
         reported = self._meter.reported if self._meter else None
         if reported is not None:
             return reported.maximum(Usage(output=max(0, output - reported.reasoning - reported.audio_out)))
-        return Usage(input=self._answering.bill.input_tokens, output=output) if self.story.clock.head else Usage()
+        if not self.story.clock.head:
+            return Usage()
+        return msgspec.structs.replace(self._answering.bill.foreseen, output=output)
 
     def _nothing_came(self) -> bool:
         """Whether the backend gave nothing that could be charged."""
@@ -526,7 +527,7 @@ class Pump:
 
     def _cost_and_balance(self, usage: Usage) -> tuple[str, str] | None:
         assert self._answering is not None
-        cost = self._answering.bill.amount(usage)
+        cost = self._answering.bill.amount(usage, self._meter.variant if self._meter else "")
         return format_usd(cost), format_usd(self._balance_after(cost))
 
     def _balance_after(self, cost: int) -> int:
@@ -547,15 +548,3 @@ class Pump:
     def _model(self) -> Model:
         assert self._answering is not None
         return self._answering.model
-
-
-def _length_chunk(story: Story) -> bytes:
-    """The last chunk of an answer that was cut."""
-    chunk = {
-        "id": f"chatcmpl-{story.request_id}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": story.request.model,
-        "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}],
-    }
-    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"

@@ -75,6 +75,11 @@ async def foresee(request: RerankRequest, model: Model, counting: Counting) -> U
     return Usage(input=await text_tokens(request.texts, request.text_bytes, model, counting))
 
 
+async def count_input(request: RerankRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens where they were not reported."""
+    return await counting.text("\n".join(request.texts), model)
+
+
 def tap(request: RerankRequest, count: Count, cost: Cost, event_bytes_max: int) -> StreamFilter:
     """No backend streams these; one that does passes through the filter all the same."""
     return StreamFilter(StreamMeter(count), usage_wanted=True, cost=cost, event_bytes_max=event_bytes_max)
@@ -105,6 +110,7 @@ SURFACE = Surface(
     parse=parse,
     rewrite=rewrite,
     foresee=foresee,
+    count=count_input,
     tap=tap,
     whole=whole,
     envelope=ChatEnvelope(),

@@ -32,8 +32,8 @@ from gateway.fields import (
     whole,
 )
 from gateway.meter import Count
-from gateway.prompt import Prompt, plain_image, quick_count
-from gateway.surface import Cost, Request, Surface
+from gateway.prompt import Prompt, exact_count, plain_image, quick_count
+from gateway.surface import Cost, Surface
 from ledger.usage import Usage
 
 if TYPE_CHECKING:
@@ -119,9 +119,8 @@ def parse(body: bytes, content_type: str = "") -> ResponsesRequest:
     )
 
 
-def rewrite(request: Request, model: str, output_cap: int | None) -> bytes:
+def rewrite(request: ResponsesRequest, model: str, output_cap: int | None) -> bytes:
     """The body for the backend: its own name of the model, nothing stored, the output bound."""
-    assert isinstance(request, ResponsesRequest)
     fields = request.fields.copy()
     if model != request.model:
         fields["model"] = Raw(encode(model))
@@ -131,18 +130,22 @@ def rewrite(request: Request, model: str, output_cap: int | None) -> bytes:
     return joined(request.body, fields)
 
 
-async def foresee(request: Request, model: Model, counting: Counting) -> Usage:
+async def foresee(request: ResponsesRequest, model: Model, counting: Counting) -> Usage:
     """The input's tokens."""
-    assert isinstance(request, ResponsesRequest)
     return Usage(input=await quick_count(request.prompt, model, counting))
 
 
-def tap(request: Request, count: Count, cost: Cost, event_bytes_max: int) -> EventFilter:
+async def count_input(request: ResponsesRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens by the model's vocabulary."""
+    return await exact_count(request.prompt, model, counting)
+
+
+def tap(request: ResponsesRequest, count: Count, cost: Cost, event_bytes_max: int) -> EventFilter:
     """The way of a streamed reply."""
     return EventFilter(ResponseMeter(count), cost=cost, event_bytes_max=event_bytes_max)
 
 
-def whole_reply(request: Request, body: bytes, content_type: str, count: Count) -> ResponseMeter:
+def whole_reply(request: ResponsesRequest, body: bytes, content_type: str, count: Count) -> ResponseMeter:
     """The meter of a whole reply: it is what stands in a stream's last event."""
     meter = ResponseMeter(count)
     meter.take(Event(type="response.completed", response=decode_object(body)))
@@ -290,6 +293,7 @@ SURFACE = Surface(
     parse=parse,
     rewrite=rewrite,
     foresee=foresee,
+    count=count_input,
     tap=tap,
     whole=whole_reply,
     envelope=ResponsesEnvelope(),

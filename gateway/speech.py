@@ -134,6 +134,11 @@ async def foresee(request: SpeechRequest, model: Model, counting: Counting) -> U
     return msgspec.structs.replace(request.known, input=count)
 
 
+async def count_input(request: SpeechRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens where they were not reported."""
+    return (await foresee(request, model, counting)).input_tokens
+
+
 def tap(request: SpeechRequest, count: Count, cost: Cost, event_bytes_max: int) -> SpeechTap:
     """The way of any reply that is not JSON."""
     return SpeechTap(UnitTap(_meter(request), cost, event_bytes_max, last=_LAST), asked=request.stream)
@@ -166,7 +171,9 @@ SURFACE = Surface(
     parse=parse,
     rewrite=rewrite,
     foresee=foresee,
+    count=count_input,
     tap=tap,
     whole=whole,
     envelope=ChatEnvelope(),
+    reply="raw",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from config.catalog import Kind, Model
 from gateway.errors import Refusal
@@ -109,7 +109,8 @@ class Surface:
     ``route`` is its OpenAI name, ``path`` where it stands under ``/v1`` here and under the backend's base, ``kind`` the
     models it takes. ``parse(body, content_type)`` raises call.BadRequest; ``rewrite(request, model, output_cap)`` is the body
     for the backend, of the same content type; ``foresee`` is the input side and the units known before the call, never
-    output tokens. ``has_output``: output tokens are reserved. ``free``: never charged.
+    output tokens; ``count`` is the input's tokens where nobody reported them. ``has_output``: output tokens are reserved.
+    ``free``: never charged. ``reply``: what a whole reply may be; "any" goes through ``whole`` as text, "raw" through ``tap``.
     """
 
     route: str
@@ -119,8 +120,10 @@ class Surface:
     # These four take what this surface's own `parse` returned: a type of the route, which is not named here.
     rewrite: Callable[[Any, str, int | None], bytes]
     foresee: Callable[[Any, Model, Counting], Awaitable[Usage]]
+    count: Callable[[Any, Model, Counting], Awaitable[int]]
     tap: Callable[[Any, Count, Cost, int], Tap]
     whole: Callable[[Any, bytes, str, Count], Meter]
     envelope: Envelope
     has_output: bool = True
     free: bool = False
+    reply: Literal["json", "any", "raw"] = "json"

@@ -95,6 +95,11 @@ async def foresee(request: TranscriptionRequest, model: Model, counting: Countin
     return Usage(input=text, audio_in=seconds * AUDIO_TOKENS_PER_S, seconds=seconds)
 
 
+async def count_input(request: TranscriptionRequest, model: Model, counting: Counting) -> int:
+    """The input's tokens where they were not reported."""
+    return (await foresee(request, model, counting)).input_tokens
+
+
 def tap(request: TranscriptionRequest, count: Count, cost: Cost, event_bytes_max: int) -> UnitTap:
     """The way of a stream: pieces of text pass at once, the whole text ends it."""
     return UnitTap(_meter(request), cost, event_bytes_max, last=_LAST)
@@ -158,9 +163,11 @@ SURFACES = (
         parse=parse,
         rewrite=rewrite,
         foresee=foresee,
+        count=count_input,
         tap=tap,
         whole=whole,
         envelope=ChatEnvelope(),
+        reply="any",
     ),
     Surface(
         route="audio.translations",
@@ -169,8 +176,10 @@ SURFACES = (
         parse=parse,
         rewrite=rewrite,
         foresee=foresee,
+        count=count_input,
         tap=tap,
         whole=whole,
         envelope=ChatEnvelope(),
+        reply="any",
     ),
 )

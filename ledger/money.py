@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 NANO = 10**9
 _NANO_DECIMALS = 9
 _PICO_DECIMALS = 6
+_UNIT_DECIMALS = 12
 # BIGINT holds 9.2e18 nano-USD; the bound keeps sums of many amounts inside it and every amount exact in a double.
 _USD_MAX = 9_000_000
 
@@ -33,6 +34,14 @@ def parse_price(value: str | int | Decimal) -> int:
     return pico
 
 
+def parse_unit_price(value: str | int | Decimal) -> int:
+    """USD per ONE unit as text, int or Decimal -> pico-USD per unit. Raises ValueError, also for a negative price."""
+    pico = _scaled(value, _UNIT_DECIMALS, "a price in USD per one unit")
+    if pico < 0:
+        raise ValueError("a price must not be negative")
+    return pico
+
+
 def format_usd(nano: int) -> str:
     """Nano-USD -> decimal USD with four to nine decimals: ``0.0040``, ``12.5000``, ``-0.000000001``."""
     return _formatted(nano, _NANO_DECIMALS, 4)
@@ -41,6 +50,11 @@ def format_usd(nano: int) -> str:
 def format_price(pico: int) -> str:
     """Pico-USD per unit -> decimal USD per 1M units, with at least two decimals: ``0.15``, ``0.0375``."""
     return _formatted(pico, _PICO_DECIMALS, 2)
+
+
+def format_unit_price(pico: int) -> str:
+    """Pico-USD per unit -> decimal USD per ONE unit, with at least two decimals: ``0.04``, ``0.0001``."""
+    return _formatted(pico, _UNIT_DECIMALS, 2)
 
 
 def _scaled(value: str | int | Decimal, decimals: int, what: str) -> int:

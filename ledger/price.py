@@ -91,9 +91,10 @@ class Price:
         its general case is priced.
 
         What a variant or the step names is charged as it says. A kind it does not name keeps the base price, but rises
-        in the proportion in which its general kind rises there: with ``priority`` at twice the input, cached tokens cost
-        twice as much, too. (One without a price of its own is charged as its general kind is there.) A long call in a variant pays the variant's price, raised in the proportion in which the
-        step raises the base price. So nothing that is left unsaid ever makes a call cheaper than the base price.
+        in the proportion in which its general kind rises there: with ``priority`` at twice the input, cached tokens
+        cost twice as much, too. (One that has no price of its own at all is charged as its general kind is there.) A
+        long call in a variant pays the variant's price, raised in the proportion in which the step raises the base
+        price. So a discount that nobody named is not given, and a surcharge is not forgotten.
         """
         base = _rate(self.pico, _NONE, kind)
         step, name = self.long_context, self.known_variant(variant)

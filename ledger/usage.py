@@ -23,6 +23,8 @@ INPUT_KINDS = ("input", "cache_read", "cache_write", "cache_write_1h", "audio_in
 OUTPUT_KINDS = ("output", "reasoning", "audio_out")
 TOKEN_KINDS = INPUT_KINDS + OUTPUT_KINDS
 KINDS = (*TOKEN_KINDS, "web_searches", "images", "seconds", "characters")
+UNIT_KINDS = ("web_searches", "images", "seconds")
+"""Priced by the single unit wherever people read or write prices; all other kinds are priced by the million."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -29,6 +29,9 @@ DEFAULT_OUTPUT = 1024  # tokens, for a model nothing is known about yet
 OBSERVATIONS_MIN = 20
 OBSERVATIONS_MAX = 512  # then the past counts half: the estimate follows a model that changes its habits
 MODELS_MAX = 1024
+RATIO_MIN, RATIO_MAX = PPM // 4, 8 * PPM
+RATIO_OBSERVATIONS_MIN = 5
+RATIO_DECAY = 16  # calls
 _BUCKETS = 80  # four to an octave: up to 2**20 tokens, each known to within a fifth
 
 
@@ -101,6 +104,56 @@ class RunningP90:
         """The estimate for the model's next answer, in tokens; the default until enough answers were seen."""
         buckets = self._seen.get(model)
         return self._default if buckets is None or sum(buckets) < OBSERVATIONS_MIN else self._p90[model]
+
+
+class RunningRatio:
+    """For each model, how far our estimate of the input is off: decayed sums of reported over estimated tokens.
+
+    A call's own ratio counts within bounds, so that one absurd report shifts the next estimates little. Bounded in
+    models as ``RunningP90`` is.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, _Sums] = OrderedDict()
+
+    def observe(self, model: str, estimated: int, reported: int) -> None:
+        """Take one call's input in tokens: as estimated (before ``correct``), and as its backend reported it."""
+        if estimated <= 0 or reported <= 0:
+            return
+        sums = self._seen.setdefault(model, _Sums())
+        self._seen.move_to_end(model)
+        sums.add(estimated, _within(reported, scaled(estimated, RATIO_MIN), scaled(estimated, RATIO_MAX)))
+        if len(self._seen) > MODELS_MAX:
+            self._seen.popitem(last=False)
+
+    def ratio_ppm(self, model: str) -> int:
+        """Reported per estimated token, in millionths; 1 000 000 until enough calls were seen."""
+        sums = self._seen.get(model)
+        if sums is None or sums.count < RATIO_OBSERVATIONS_MIN:
+            return PPM
+        return _within(sums.reported * PPM // sums.estimated, RATIO_MIN, RATIO_MAX)
+
+    def correct(self, model: str, estimate: int) -> int:
+        """The estimate in tokens, as this model's calls have shown it to be."""
+        return scaled(estimate, self.ratio_ppm(model))
+
+
+class _Sums:
+    """Tokens of past calls in millionths; each call weighs a sixteenth less with every call after it."""
+
+    __slots__ = ("count", "estimated", "reported")
+
+    def __init__(self) -> None:
+        self.count = self.estimated = self.reported = 0
+
+    def add(self, estimated: int, reported: int) -> None:
+        self.count = min(self.count + 1, RATIO_OBSERVATIONS_MIN)
+        self.estimated += estimated * PPM - self.estimated // RATIO_DECAY
+        self.reported += reported * PPM - self.reported // RATIO_DECAY
+
+
+def _within(value: int, least: int, most: int) -> int:
+    return max(least, min(value, most))
 
 
 def _ceil(amount: int, by: int) -> int:

@@ -19,7 +19,7 @@ from config.catalog_file import read_catalog
 from config.catalog_sql import load, seed
 from gateway.admission import Admission, Admitter
 from gateway.counting import Counting
-from gateway.proxy import SURFACES
+from gateway.surfaces import SURFACES
 from gateway.tokens import Tokenizers
 from ledger.hold import Settlement
 from ledger.ids import uuid7
@@ -41,12 +41,12 @@ URL = "https://fare.example/pricing"
 def chat_request(content: Any = "hello", **more: Any) -> Any:
     """A chat request as the surface reads it."""
     body = {"model": "small", "messages": [{"role": "user", "content": content}], **more}
-    return CHAT.parse(msgspec.json.encode(body))
+    return CHAT.parse(msgspec.json.encode(body), "application/json")
 
 
 def embeddings_request(given: Any = "hello", **more: Any) -> Any:
     """A request for embeddings as the surface reads it."""
-    return EMBEDDINGS.parse(msgspec.json.encode({"model": "embed", "input": given, **more}))
+    return EMBEDDINGS.parse(msgspec.json.encode({"model": "embed", "input": given, **more}), "application/json")
 
 
 def principal_of(user: Any) -> Principal:

@@ -23,35 +23,35 @@ bills = st.builds(
         st.integers(0, 10**9),
     ),
     st.integers(1, 10 * PPM),
-    st.integers(0, 10**6),
+    st.integers(0, 10**6).map(lambda tokens: Usage(input=tokens)),
 )
 
 
 def test_an_amount_is_the_ledgers_own() -> None:
     usage = Usage(input=11, cache_read=4, output=3)
-    assert Bill(CHEAP, 2 * PPM, 99).amount(usage) == charge_amount(usage, CHEAP, 2 * PPM)
+    assert Bill(CHEAP, 2 * PPM, Usage(input=99)).amount(usage) == charge_amount(usage, CHEAP, 2 * PPM)
 
 
 def test_expected_is_the_estimated_input_and_so_much_output() -> None:
-    assert Bill(CHEAP, PPM, 10).expected(100) == 10 * 150 + 100 * 600
-    assert Bill(CHEAP, 3 * PPM // 2, 10).expected(100) == (10 * 150 + 100 * 600) * 3 // 2
+    assert Bill(CHEAP, PPM, Usage(input=10)).expected(100) == 10 * 150 + 100 * 600
+    assert Bill(CHEAP, 3 * PPM // 2, Usage(input=10)).expected(100) == (10 * 150 + 100 * 600) * 3 // 2
 
 
 def test_reasoning_that_costs_more_than_text_is_expected() -> None:
     dear = Price(1, "m", {"output": 600_000, "reasoning": 900_000})
-    assert Bill(dear, PPM, 0).expected(100) == 100 * 900
-    assert Bill(dear, PPM, 0).covered(90_000) == 100
+    assert Bill(dear, PPM, Usage(input=0)).expected(100) == 100 * 900
+    assert Bill(dear, PPM, Usage(input=0)).covered(90_000) == 100
 
 
 def test_a_price_by_the_request_is_expected_once_and_covers_any_answer() -> None:
-    flat = Bill(Price(1, "m", {}, per_request=10_000_000), PPM, 500)
+    flat = Bill(Price(1, "m", {}, per_request=10_000_000), PPM, Usage(input=500))
     assert flat.expected(0) == flat.expected(10_000) == 10_000_000
     assert flat.covered(10_000_000) > 10**9
 
 
 @pytest.mark.parametrize("amount", [0, 1, 1500, 2099])
 def test_too_little_money_covers_no_output_and_never_less(amount: int) -> None:
-    assert Bill(CHEAP, PPM, 10).covered(amount) == 0
+    assert Bill(CHEAP, PPM, Usage(input=10)).covered(amount) == 0
 
 
 @given(bills, st.integers(0, 10**7))

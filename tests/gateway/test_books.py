@@ -90,7 +90,7 @@ async def admission(buckets: BucketsMemory, concurrency: int = 1) -> Admission:
 
 
 def candidate(name: str = "small", upstream: str = "main") -> Candidate:
-    return Candidate(Model(name, upstream, name), Bill(PRICE, 2_000_000, 11))
+    return Candidate(Model(name, upstream, name), Bill(PRICE, 2_000_000, Usage(input=11)))
 
 
 def pump(told: Story, admitted: Admission | None) -> Any:

@@ -96,3 +96,16 @@ def test_the_top_level_usage_is_the_one_that_changes_though_a_vendor_repeats_it(
 def test_a_cost_of_the_backend_gives_way_to_ours() -> None:
     changed = with_usage_members(b'{"usage":{"cost":0.5,"a":1e2}}', {"cost": "1", "balance": "2"})
     assert changed == b'{"usage":{"a":1e2,"cost":"1","balance":"2"}}'
+
+
+def test_usage_within_an_object_gets_its_members_and_copies_of_it_do_not() -> None:
+    payload = b'{"copy":{"usage":{"a":1}},"response":{"usage":{"a":1},"x": 0.10},"later":{"usage":{"a":1}}}'
+    changed = with_usage_members(payload, {"cost": "1"}, "response")
+    assert changed == payload.replace(b'"response":{"usage":{"a":1}', b'"response":{"usage":{"a":1,"cost":"1"}')
+
+
+@pytest.mark.parametrize(
+    "payload", [b"{}", b'{"response":5}', b'{"response":{"usage":null}}', b'{"response":{}}', b"["]
+)
+def test_without_usage_within_nothing_is_inserted(payload: bytes) -> None:
+    assert with_usage_members(payload, {"cost": "1"}, "response") is None

@@ -55,10 +55,13 @@ def test_every_text_that_will_be_written_counts(fields: dict[str, Any], n: int) 
     assert parse(body(**fields)).n == n
 
 
+NO_PROMPTS: list[Any] = [None, 5, {}, [], [[]], [None], ["a", 5], [True], ["a"] * 3000]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        *(({"prompt": wrong}, "prompt") for wrong in (None, 5, {}, [], [[]], [None], ["a", 5], [True], ["a"] * 3000)),
+        *(({"prompt": wrong}, "prompt") for wrong in NO_PROMPTS),
         ({"n": 0}, "n"),
         ({"best_of": 1000}, "best_of"),
         ({"max_tokens": -1}, "max_tokens"),
@@ -121,4 +124,6 @@ def test_a_whole_reply_is_read() -> None:
 async def test_token_ids_count_as_many_as_they_are(tmp_path: Path) -> None:
     counting = Counting(Tokenizers.load(tmp_path, ["o200k_base"]))
     for prompt, tokens in (("Say hi", 2), ([5, 6, 7], 3), ([[5, 6], [7]], 3), (["Say hi", "Say hi"], 4)):
-        assert await SURFACE.foresee(parse(body(prompt=prompt)), MODEL, counting) == Usage(input=tokens)
+        request = parse(body(prompt=prompt))
+        assert await SURFACE.foresee(request, MODEL, counting) == Usage(input=tokens)
+        assert await SURFACE.count(request, MODEL, counting) == tokens

@@ -161,6 +161,18 @@ def test_later_reports_raise_numbers_before_they_are_divided() -> None:
         assert disjoint(counts).usage == Usage(input=20, cache_read=80, output=5)
 
 
+def test_cache_writes_are_told_apart_by_their_time_to_live() -> None:
+    apart = {"input_tokens": 5, "output_tokens": 1}
+    lives = {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 20}
+    both = Usage(input=5, cache_write=30, cache_write_1h=20, output=1)
+    assert usage_of({**apart, "cache_creation": lives}) == both
+    assert usage_of({**apart, "cache_creation": lives, "cache_creation_input_tokens": 50}) == both
+    within = {"cache_write_tokens": 4, "cache_write_tokens_details": {"ttl_30m": 1, "ttl_12h": 3}}
+    assert usage_of({**apart, "input_tokens_details": within}) == Usage(
+        input=1, cache_write=1, cache_write_1h=3, output=1
+    )
+
+
 def test_what_a_report_does_not_speak_of_is_known_to_be_missing() -> None:
     report = normalise({"prompt_tokens": 5})
     assert report is not None

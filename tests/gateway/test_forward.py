@@ -15,6 +15,7 @@ from gateway.bill import Bill
 from gateway.forward import Forwarder, target_of
 from gateway.upstream import Reply, UpstreamFailure, Upstreams
 from ledger.price import Price
+from ledger.usage import Usage
 from tests.backend import Backend
 from tests.gateway.parts import CHAT, EMBEDDINGS, chat_request, embeddings_request
 
@@ -29,7 +30,7 @@ async def upstreams() -> AsyncIterator[Upstreams]:
 
 
 def candidate(upstream_model: str = "small", upstream: str = "main") -> Candidate:
-    return Candidate(Model("small", upstream, upstream_model), Bill(Price(1, "small"), 1_000_000, 0))
+    return Candidate(Model("small", upstream, upstream_model), Bill(Price(1, "small"), 1_000_000, Usage(input=0)))
 
 
 def catalog(url: str, **more: object) -> Catalog:

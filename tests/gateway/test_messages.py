@@ -181,4 +181,4 @@ async def test_input_is_counted_with_its_system_and_its_tools(tmp_path: Path) ->
     counting = Counting(Tokenizers.load(tmp_path, ["o200k_base"]))
     plain = (await SURFACE.foresee(parse(body()), MODEL, counting)).input
     more = (await SURFACE.foresee(parse(body(system="Be kind", tools=[{"name": "f"}])), MODEL, counting)).input
-    assert 0 < plain < more
+    assert 0 < plain == await SURFACE.count(parse(body()), MODEL, counting) < more

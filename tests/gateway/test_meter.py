@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.chunk import decode
-from gateway.meter import SLICE_CHARS, TEXT_CHARS_MAX, Reading, StreamMeter, meter_reply
+from gateway.meter import SLICE_CHARS, TEXT_CHARS_MAX, Reading, StreamMeter, meter_reply, variant_of
 from ledger.usage import Usage, UsageSource
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -163,3 +163,17 @@ def test_an_embeddings_reply_is_all_input() -> None:
 def test_a_reply_that_cannot_be_read_has_neither_usage_nor_text(body: bytes) -> None:
     meter = meter_reply(body, words)
     assert (meter.reported, meter.text(), meter.problems) == (None, "", ())
+
+
+@pytest.mark.parametrize("tier", [None, "", "auto", "default", "Standard", "x" * 100, "a\nb"])
+def test_the_usual_service_tier_and_what_is_no_name_have_no_variant(tier: str | None) -> None:
+    assert variant_of(tier) == ""
+
+
+def test_the_last_service_tier_of_a_stream_sets_the_variant() -> None:
+    meter = StreamMeter(len)
+    for tier in (b"auto", b"Flex"):
+        chunk = decode(b'{"service_tier":"' + tier + b'"}')
+        assert chunk is not None
+        meter.take(chunk)
+    assert meter.variant == "flex"

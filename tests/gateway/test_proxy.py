@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import Refusal
-from gateway.proxy import SURFACES, Gate, _idempotency
+from gateway.proxy import Gate, _idempotency
+from gateway.surfaces import SURFACES
 from tests import house
 from tests.backend import Backend, Stall
 from tests.backend import stream as script

@@ -6,13 +6,12 @@ import asyncio
 import time
 from typing import Any, cast
 
-import msgspec
 import pytest
 
 from gateway.call import parse_chat
 from gateway.phase import Phase, Stop
-from gateway.proxy import SURFACES
-from gateway.pump import Clock, House, Pump, Story, _length_chunk
+from gateway.pump import Clock, House, Pump, Story
+from gateway.surfaces import SURFACES
 from ledger.ids import uuid7
 from policies.principal import Principal
 from tests.backend import Backend, Stall
@@ -77,16 +76,6 @@ async def test_the_first_reason_stands_unless_the_caller_left(pump: Pump, later:
 async def test_a_call_nobody_admitted_does_not_beat(pump: Pump) -> None:
     assert pump.beat() is None
     assert (pump.model_id, pump.upstream_name, pump.done) == ("", "", False)
-
-
-def test_the_last_chunk_of_a_cut_answer_says_length() -> None:
-    story = _story()
-    line = _length_chunk(story)
-    assert line.startswith(b"data: ") and line.endswith(b"\n\n")
-    chunk = msgspec.json.decode(line[6:])
-    assert chunk["choices"] == [{"index": 0, "delta": {}, "finish_reason": "length"}]
-    assert (chunk["object"], chunk["model"]) == ("chat.completion.chunk", "small")
-    assert chunk["id"] == f"chatcmpl-{story.request_id}"
 
 
 async def test_waiting_for_the_backend_is_not_counted_as_ours(farebox: Farebox, backend: Backend) -> None:

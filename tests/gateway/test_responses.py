@@ -66,10 +66,13 @@ def test_what_would_be_kept_at_the_vendor_is_refused_in_one_sentence(fields: dic
     assert "\n" not in caught.value.message and caught.value.message.endswith(".")
 
 
+NO_INPUTS: list[Any] = [None, 5, {}, [5], [{"role": "user", "content": [5]}]]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        *(({"input": wrong}, "input") for wrong in (None, 5, {}, [5], [{"role": "user", "content": [5]}])),
+        *(({"input": wrong}, "input") for wrong in NO_INPUTS),
         *(({"tools": wrong}, "tools") for wrong in ("x", [5])),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"stream": "yes"}, "stream"),
@@ -185,5 +188,6 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
 async def test_input_is_counted_where_short_and_estimated_where_long(counting: Counting) -> None:
     short = await SURFACE.foresee(parse(body(instructions="Be kind")), MODEL, counting)
     assert short == Usage(input=len(["Hello", "\n", "Be", " kind"]) + 2 * ITEM_TOKENS)
-    words = "word " * EXACT_BYTES_MAX
-    assert (await SURFACE.foresee(parse(body(input=words)), MODEL, counting)).input > EXACT_BYTES_MAX
+    request = parse(body(input="word " * EXACT_BYTES_MAX))
+    counted = await SURFACE.count(request, MODEL, counting)
+    assert EXACT_BYTES_MAX < counted < (await SURFACE.foresee(request, MODEL, counting)).input
