@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
@@ -18,6 +19,8 @@ from config.complaints import ComplaintsError
 from config.settings import Settings, config_path, load_settings
 from config.toml_file import CATALOG_KEYS, read_toml
 
+T = TypeVar("T")
+
 app = typer.Typer(
     help="Farebox meters LLM traffic: who is calling, what they may do, what it costs.",
     no_args_is_help=True,
@@ -27,9 +30,13 @@ app = typer.Typer(
 migrate_app = typer.Typer(help="Bring the database's schema up, down, or say where it stands.", no_args_is_help=True)
 key_app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
 user_app = typer.Typer(help="Make and show users, and change their tier.", no_args_is_help=True)
+prices_app = typer.Typer(
+    help="Compare the prices in force with a price list, and enter new ones.", no_args_is_help=True
+)
 app.add_typer(migrate_app, name="migrate")
 app.add_typer(key_app, name="key")
 app.add_typer(user_app, name="user")
+app.add_typer(prices_app, name="prices")
 
 
 def main() -> None:
@@ -77,6 +84,44 @@ def verify(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         for finding in findings:
             print(finding.line())
     raise typer.Exit(0 if all(finding.holds for finding in findings) else 1)
+
+
+@app.command()
+def reconcile(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines with day, model, kind, amount.")],
+    upstream: Annotated[str, typer.Option(help="Compare with what went to this upstream alone.")] = "",
+    tolerance: Annotated[str, typer.Option(help="What a difference may be of the vendor's figure.")] = "1%",
+) -> None:
+    """Compare a vendor's usage export with the ledger; exit 0 only if no figure differs by more."""
+    from farebox.reconcile import read_file, tolerance_of
+    from farebox.reconcile import reconcile as run
+
+    vendor, part = _understood(lambda: (read_file(file), tolerance_of(tolerance)))
+    compared = _run(run(configured()[0], vendor, upstream=upstream, tolerance=part))
+    for line in compared.text():
+        print(line)
+    raise typer.Exit(0 if compared.agrees else 1)
+
+
+@prices_app.command("import")
+def prices_import(
+    file: Annotated[Path, typer.Argument(help="A price list: JSON, USD per token by model.")],
+    upstream: Annotated[str, typer.Option(help="Only the models of this upstream.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Name the list's other models, too.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Enter the new prices; without it nothing changes.")] = False,
+    effective: Annotated[str, typer.Option(help="From when they count, like 2027-01-31T00:00Z; without it now.")] = "",
+) -> None:
+    """Show what a price list would change, and enter it with --apply; exit 1 if a model of ours is refused."""
+    from farebox.prices import import_prices, instant_of, read_file
+
+    begins = _understood(lambda: instant_of(effective, datetime.now(UTC))) if effective else None
+    listed = _understood(lambda: read_file(file))
+    review = _run(import_prices(configured()[0], listed, upstream=upstream, apply=apply, effective=begins))
+    for line in review.lines(everything=everything):
+        print(line)
+    if review.changes:
+        print("These prices are entered." if apply else "Nothing is changed: enter these prices with --apply.")
+    raise typer.Exit(1 if review.refused else 0)
 
 
 @migrate_app.command("up")
@@ -215,6 +260,15 @@ def configured() -> tuple[Settings, Declared]:
             print(f"  {complaint}", file=sys.stderr)
         raise typer.Exit(2)
     return settings, declared
+
+
+def _understood(read: Callable[[], T]) -> T:
+    """What the words or the file of a command mean; ends the command with a sentence where they mean nothing."""
+    try:
+        return read()
+    except ValueError as error:
+        print(f"farebox: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

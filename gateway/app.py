@@ -223,7 +223,7 @@ async def open_gateway(
         identity = Identity(directory, Issuers(settings.issuers), settings.openwebui.jwt_secret)
         gate = Gate(limits.streams_max, lambda: len(pulse.pumps))
         metered: dict[str, Endpoint] = {
-            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits, metrics)
+            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits)
             for surface in SURFACES
         }
         health = Health(lambda: not gate.draining, bank, buckets if redis.on_failure == "refuse" else None)

@@ -6,10 +6,12 @@ import asyncio
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 
 from gateway.calllog import CallLog
+from gateway.errors import Refusal
 from gateway.meter import Reading
 from gateway.metrics import Metrics
 from ledger.hold import Outcome, Settlement
@@ -23,6 +25,9 @@ from policies.tier import Window
 if TYPE_CHECKING:
     from gateway.admission import Admission, Candidate
     from gateway.pump import Pump, Story
+
+
+_UNKNOWN = "unknown"
 
 
 class Books:
@@ -87,6 +92,13 @@ class Books:
         caller who may run one call at a time begins the next one at once, and must find the slot free."""
         return asyncio.create_task(self._correct(admission, story))
 
+    def refused(self, route: str, refusal: Refusal, request_id: UUID) -> None:
+        """A call that ended before it was known what it is: wrong key, no body, not JSON."""
+        self._metrics.refusal(refusal.code, _UNKNOWN).inc()
+        self._metrics.request(route, _UNKNOWN, _UNKNOWN, str(refusal.status), refusal.code).inc()
+        line = {"at": datetime.now(UTC), "event": "call", "request_id": request_id, "route": route}
+        self._log.write({**line, "status": refusal.status, "code": refusal.code})
+
     async def close(self, pump: Pump) -> None:
         """The last lines of a call: windows and slot, metrics, log."""
         if pump.admission is not None:
@@ -97,7 +109,8 @@ class Books:
     async def _correct(self, admission: Admission, story: Story) -> None:
         actual = [_actual(window, story) for window, _ in admission.ticket.ask.rules]
         try:
-            await self._buckets.correct(admission.ticket, actual)
+            # What consumed nothing may be made again under the same idempotency key.
+            await self._buckets.correct(admission.ticket, actual, forget=story.reading is None)
         except (BucketsUnavailable, BucketsBusy):
             return  # the slot frees itself, the windows pass
 
@@ -107,7 +120,7 @@ class Books:
         tier = pump.admission.tier.name if pump.admission else story.tier
         model = pump.model_id or story.known_model
         metrics.request(story.surface.route, model, tier, str(story.status), story.code).inc()
-        if story.code and pump.admission is None:
+        if story.code and (pump.admission is None or story.outcome is Outcome.CUT_BY_BALANCE):
             metrics.refusal(story.code, tier).inc()
         upstream_s = max(0.0, (clock.moved or now) - clock.sent) if clock.sent else 0.0
         metrics.overhead_total.observe(max(0.0, now - clock.begun - upstream_s))

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from gateway.errors import Refusal, render_reply
+from gateway.errors import Refusal
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -73,11 +73,6 @@ async def send_reply(send: Send, status: int, headers: Headers, body: bytes) -> 
     """One whole reply."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def send_refusal(send: Send, refusal: Refusal, request_id: str) -> None:
-    """A refusal before the first byte."""
-    await send_reply(send, *render_reply(refusal, request_id))
 
 
 def _too_large(bytes_max: int) -> Refusal:

@@ -287,6 +287,7 @@ SURFACE = Surface(
     tap=tap,
     whole=whole_reply,
     envelope=AnthropicEnvelope(),
+    reopens=True,
 )
 COUNT_SURFACE = Surface(
     route="messages.count_tokens",

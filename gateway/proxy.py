@@ -14,10 +14,9 @@ from uuid import UUID
 from config.catalog import Catalog
 from config.settings import Limits
 from gateway.call import BadRequest
-from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_refusal, until_gone
+from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_reply, until_gone
 from gateway.errors import Refusal, internal
 from gateway.identity import Identity, ServiceKey
-from gateway.metrics import Metrics
 from gateway.pump import Clock, House, Pump, Story
 from gateway.surface import Request, Surface
 from ledger.ids import uuid7
@@ -56,7 +55,6 @@ class Proxy:
         gate: Gate,
         catalog: Callable[[], Catalog],
         limits: Limits,
-        metrics: Metrics,
     ) -> None:
         self._surface = surface
         self._house = house
@@ -64,7 +62,6 @@ class Proxy:
         self._gate = gate
         self._catalog = catalog
         self._limits = limits
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id, begun = uuid7(), time.monotonic()
@@ -101,9 +98,8 @@ class Proxy:
         await pump.wait()
 
     async def _refuse(self, send: Send, refusal: Refusal, request_id: UUID) -> None:
-        self._metrics.refusal(refusal.code, _UNKNOWN).inc()
-        self._metrics.request(self._surface.route, _UNKNOWN, _UNKNOWN, str(refusal.status), refusal.code).inc()
-        await send_refusal(send, refusal, str(request_id))
+        self._house.books.refused(self._surface.route, refusal, request_id)
+        await send_reply(send, *self._surface.envelope.reply(refusal, str(request_id)))
 
     async def _received(self, scope: Scope, receive: Receive) -> tuple[Principal, Request]:
         self._gate.check()

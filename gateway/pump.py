@@ -263,7 +263,7 @@ class Pump:
         self.phase = Phase.STREAMING
         await self._head(reply)
         try:
-            while data := await reply.read():
+            while data := await self._next(reply, relay):
                 clock.moved = time.monotonic()
                 passed = relay.feed(data)
                 tokens = meter.estimate()
@@ -273,7 +273,7 @@ class Pump:
                     self._house.pulse.beat_soon(self)
                 if passed:
                     await self._forward(passed)
-                if relay.done:
+                if relay.done and not surface.reopens:
                     break
             rest = b"" if relay.done else relay.close()
         except EventTooLarge as large:
@@ -327,9 +327,9 @@ class Pump:
         """The money ended in the middle of the answer: abort the backend, charge what was held, say so."""
         assert self.admission is not None and self._reply is not None
         self._reply.close()
-        refusal = sentences.cut(self.admission.tier, self.admission.upgrade_url)
+        refusal = sentences.lost() if self._lost else sentences.cut(self.admission.tier, self.admission.upgrade_url)
         self.story.code = refusal.code
-        await self._settle(Outcome.CUT_BY_BALANCE)
+        await self._settle(Outcome.DRAINED if self._lost else Outcome.CUT_BY_BALANCE)
         said = self.story.surface.envelope.cut(self.story.request.model, refusal, str(self.story.request_id))
         await self._forward(_EVENT_END + said, last=True)
 
@@ -402,7 +402,8 @@ class Pump:
         if self.phase in (Phase.OPENING, Phase.STREAMING):
             story.clock.moved = time.monotonic()  # until now it was the backend that was waited for
         story.outcome = outcome
-        if void or story.surface.free or self._answering is None or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came()):
+        void = void or story.surface.free or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came())
+        if void or self._answering is None:
             books.void(story, self.admission)
         else:
             story.reading = await self._read_meter(cut=outcome is Outcome.CUT_BY_BALANCE)
@@ -466,6 +467,16 @@ class Pump:
         own = [*self._own_headers(), (b"content-length", b"%d" % len(body)), *extra]
         await send_reply(self._send, reply.status, to_downstream(reply.headers, own), body)
         self._whole_sent()
+
+    async def _next(self, reply: Reply, relay: Tap) -> bytes:
+        """The next piece; after an answer's end only what comes at once, which may be the beginning of another."""
+        if not relay.done:
+            return await reply.read()
+        try:
+            async with asyncio.timeout(_AFTER_DONE_S):
+                return await reply.read()
+        except (TimeoutError, UpstreamFailure):
+            return b""
 
     async def _end_of_mark(self, reply: Reply, relay: Tap) -> None:
         """[DONE] is an event like any other: the blank line that ends it may come in a later piece."""

@@ -217,8 +217,10 @@ class ResponseMeter(EventMeter):
 
 
 def _is_search(item: Any) -> bool:
+    """A search that was done. Opening a found page and looking into it are calls of the same type, and are not billed."""
     item = fields_of(item)
-    return (item.get("type"), item.get("status")) == ("web_search_call", "completed")
+    action = fields_of(item.get("action")).get("type", "search")
+    return (item.get("type"), item.get("status"), action) == ("web_search_call", "completed", "search")
 
 
 def _refuse_kept(fields: Fields) -> None:
@@ -297,4 +299,5 @@ SURFACE = Surface(
     tap=tap,
     whole=whole_reply,
     envelope=ResponsesEnvelope(),
+    reopens=True,
 )

@@ -79,6 +79,12 @@ def cut(tier: Tier, upgrade_url: str) -> Refusal:
     )
 
 
+def lost() -> Refusal:
+    """The refusal that ends an answer whose hold the bank gave up, because this process was silent for too long."""
+    message = "The answer was interrupted here. Please try again."
+    return Refusal.of("ledger_unavailable", message, limit="hold")
+
+
 def _window(deny: Deny, tier: Tier) -> tuple[str, str]:
     of, seconds = deny.limit.split("/")[:2]
     period = _PERIODS.get(int(seconds), f"{seconds} s")

@@ -111,6 +111,7 @@ class Surface:
     for the backend, of the same content type; ``foresee`` is the input side and the units known before the call, never
     output tokens; ``count`` is the input's tokens where nobody reported them. ``has_output``: output tokens are reserved.
     ``free``: never charged. ``reply``: what a whole reply may be; "any" goes through ``whole`` as text, "raw" through ``tap``.
+    ``reopens``: after an answer's end its stream may hold another answer.
     """
 
     route: str
@@ -127,3 +128,4 @@ class Surface:
     has_output: bool = True
     free: bool = False
     reply: Literal["json", "any", "raw"] = "json"
+    reopens: bool = False

@@ -92,8 +92,11 @@ class Buckets(Protocol):
         """
         ...
 
-    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
-        """Ends the call: each rule's cost becomes `actual` where it was counted, and the slot is given back."""
+    async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
+        """Ends the call: each rule's cost becomes `actual` where it was counted, and the slot is given back.
+
+        `forget` takes the idempotency key back, too: of a call that came to nothing, which may be made again.
+        """
         ...
 
     async def undo(self, ticket: Ticket) -> None:

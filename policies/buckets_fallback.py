@@ -61,10 +61,10 @@ class BucketsWithFallback:
                 return _unavailable()
         return _unavailable() if self._on_failure == "refuse" else await self._admit_locally(ask)
 
-    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
+    async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         if ticket.local:
-            await self._local.correct(ticket, actual)
-        elif not await self._delivered(lambda: self._primary.correct(ticket, actual)):
+            await self._local.correct(ticket, actual, forget=forget)
+        elif not await self._delivered(lambda: self._primary.correct(ticket, actual, forget=forget)):
             self.corrections_lost += 1
 
     async def undo(self, ticket: Ticket) -> None:

@@ -71,7 +71,9 @@ class BucketsMemory:
         user.prune(now_ms)
         return self._duplicate(ask, user, now_ms) or _refusal(ask, user, now_ms) or self._count(ask, user, now_ms)
 
-    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
+    async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
+        if forget:
+            self._forget(ticket)
         user = self._user(ticket.ask.wallet, ticket.ask.user)
         user.slots.pop(ticket.ask.request_id, None)
         for (window, cost), at, now_cost in zip(ticket.ask.rules, ticket.places, actual, strict=True):
@@ -79,10 +81,7 @@ class BucketsMemory:
             user.put(window, rate.amended(counter, at, now_cost - cost))
 
     async def undo(self, ticket: Ticket) -> None:
-        await self.correct(ticket, [0] * len(ticket.ask.rules))
-        mark = _mark(ticket.ask)
-        if self._marks.get(mark, ("", 0))[0] == ticket.ask.request_id:
-            del self._marks[mark]
+        await self.correct(ticket, [0] * len(ticket.ask.rules), forget=True)
 
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         now_ms = self._clock_ms()
@@ -131,6 +130,11 @@ class BucketsMemory:
         user.slots[ask.request_id] = now_ms + SLOT_TTL_MS
         self._remember(ask, now_ms)
         return Ticket(ask, tuple(c.newest for c in counters), tuple(c.used for c in counters), now_ms)
+
+    def _forget(self, ticket: Ticket) -> None:
+        mark = _mark(ticket.ask)
+        if self._marks.get(mark, ("", 0))[0] == ticket.ask.request_id:
+            del self._marks[mark]
 
     def _remember(self, ask: Ask, now_ms: int) -> None:
         if not ask.idempotency:

@@ -93,8 +93,8 @@ class BucketsRedis:
         reply = await self._run(self._admit, keys, args, lambda reply: self._take_back(ask, reply))
         return _answer(ask, reply)
 
-    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
-        await self._change(ticket, actual, [])
+    async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
+        await self._change(ticket, actual, [_mark_key(ticket.ask)] if forget and ticket.ask.idempotency else [])
 
     async def undo(self, ticket: Ticket) -> None:
         mark = [_mark_key(ticket.ask)] if ticket.ask.idempotency else []

@@ -10,9 +10,11 @@ import pytest
 
 import config
 from config.catalog import Declared, Rates
-from config.catalog_file import read_catalog
+from config.catalog_file import KindsForm, read_catalog
 from config.complaints import ComplaintsError
 from config.toml_file import read_toml
+from ledger.price import Step
+from ledger.usage import KINDS
 from policies.tier import Allowance, Window
 
 BACKEND = '[[upstreams]]\nname = "u"\nbase_url = "http://127.0.0.1:1/v1/"\n'
@@ -33,6 +35,7 @@ def complaints(text: str, default_tier: str | None = None) -> dict[str, str]:
 def test_the_example_file_is_right() -> None:
     example = Path(config.__file__).with_name("farebox.example.toml")
     declared = read_catalog(read_toml(example), default_tier="free")
+    assert set(KindsForm.model_fields) == set(KINDS)
     assert declared.rates["gpt-4o-mini"] == Rates({"input": 150_000, "cache_read": 75_000, "output": 600_000})
 
 
@@ -56,6 +59,30 @@ def test_a_price_is_exact_as_text_and_as_a_number(written: str) -> None:
     assert read(MODEL + f"prices = {{input = {written}, per_request = {written}}}").rates == {
         "m": Rates({"input": 37_500}, 37_500_000)
     }
+
+
+def test_images_seconds_and_searches_are_priced_by_the_one_and_all_else_by_the_million() -> None:
+    written = 'prices = {images="0.04", seconds="0.0001", web_searches="0.01", characters="15", input="2"}'
+    assert read(MODEL + written).rates["m"].pico == {
+        "images": 4 * 10**10,
+        "seconds": 10**8,
+        "web_searches": 10**10,
+        "characters": 15 * 10**6,
+        "input": 2 * 10**6,
+    }
+
+
+def test_a_price_has_a_long_context_step_and_variants() -> None:
+    written = (
+        '[models.prices]\ninput = "1"\nlong_context = {above = 200_000, input = "2"}\n'
+        'variants = {flex = {input = "0.5"}, "1024x1024/hd" = {images = "0.08"}}'
+    )
+    assert read(MODEL + written).rates["m"] == Rates(
+        {"input": 10**6},
+        0,
+        Step(200_000, {"input": 2 * 10**6}),
+        {"flex": {"input": 500_000}, "1024x1024/hd": {"images": 8 * 10**10}},
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,6 +144,12 @@ def test_a_broken_entry_is_not_told_to_be_missing_as_well() -> None:
         (BACKEND + 'headers = {a = "x\\r\\ny: z"}', "upstreams[0].headers"),
         (BACKEND + BACKEND, "upstreams[1].name"),
         (MODEL + 'prices = {input = "1e12"}', "models[0].prices.input"),
+        (MODEL + 'prices = {images = "1001"}', "models[0].prices.images"),
+        (MODEL + 'prices = {images = "-0.04"}', "models[0].prices.images"),
+        (MODEL + 'prices = {long_context = {input = "1"}}', "models[0].prices.long_context.above"),
+        (MODEL + "prices = {long_context = {above = 0}}", "models[0].prices.long_context.above"),
+        (MODEL + 'prices = {variants = {flex = {input = "-1"}}}', "models[0].prices.variants.flex.input"),
+        (MODEL + 'prices = {variants = {flex = {per_request = "1"}}}', "models[0].prices.variants.flex.per_request"),
         (MODEL + "prices = {input = true}", "models[0].prices.input"),
         (MODEL + 'tokenizer_factor = "a lot"', "models[0].tokenizer_factor"),
         (MODEL + 'kind = "poem"', "models[0].kind"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from config.catalog import Declared, Model, Rates, Upstream
-from config.catalog_sql import CatalogError, load, read, seed
+from config.catalog_sql import CatalogError, add_prices, load, read, seed
+from ledger.price import Step
 from policies.tier import Tier, Window
 
 MODEL = Model(id="m", upstream="u", upstream_model="m")
@@ -92,6 +94,30 @@ async def test_the_database_refuses_to_change_a_price(engine: AsyncEngine, state
     await seed(engine, DECLARED)
     with pytest.raises(DBAPIError, match="append-only"):
         await run(engine, statement)
+
+
+async def test_a_price_below_zero_is_refused_by_the_database(engine: AsyncEngine) -> None:
+    with pytest.raises(CatalogError):
+        await add_prices(engine, {"m": Rates({"input": 1}, variants={"flex": {"input": -1}})})
+    assert await run(engine, "SELECT count(*) FROM prices") == [(0,)]
+
+
+async def test_a_price_in_full_is_seeded_once_and_loaded_again(engine: AsyncEngine) -> None:
+    full = Rates({"input": 7}, 3, Step(100, {"input": 9}), {"flex": {"input": 4}})
+    await seed(engine, msgspec.structs.replace(DECLARED, rates={"m": full}))
+    await seed(engine, msgspec.structs.replace(DECLARED, rates={"m": full}))
+    assert (await load(engine)).prices["m"].rates == full
+    assert await run(engine, "SELECT count(*) FROM prices") == [(1,)]
+
+
+async def test_prices_are_added_together_now_or_from_an_instant_on(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await add_prices(engine, {"m": Rates({"input": 8}), "n": Rates({"input": 9})})
+    await add_prices(engine, {"m": Rates({"input": 10})}, datetime.now(UTC) + timedelta(hours=1))
+    await add_prices(engine, {})
+    catalog, wait = await read(engine)
+    assert [catalog.prices[name].pico for name in ("m", "n")] == [{"input": 8}, {"input": 9}]
+    assert wait is not None and wait > 3500
 
 
 async def test_a_price_entered_for_later_is_not_in_force_before(engine: AsyncEngine) -> None:

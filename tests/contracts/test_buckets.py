@@ -230,6 +230,12 @@ async def test_an_idempotency_key_is_remembered_after_the_call_has_ended(buckets
     await admitted(buckets, ask(idempotency="key", user="somebody else"))
 
 
+async def test_an_idempotency_key_of_a_call_that_came_to_nothing_is_free_again(buckets: Buckets) -> None:
+    first = await admitted(buckets, ask((REQUESTS, 1), idempotency="key"))
+    await buckets.correct(first, [1], forget=True)
+    await admitted(buckets, ask((REQUESTS, 1), idempotency="key"))
+
+
 async def test_an_undo_does_not_take_the_mark_of_another_call(buckets: Buckets) -> None:
     first = ask(idempotency="key")
     ticket = await admitted(buckets, first)

@@ -180,7 +180,7 @@ async def test_a_call_that_consumed_nothing_was_a_request_all_the_same() -> None
 class Away(BucketsMemory):
     """Cannot be told."""
 
-    async def correct(self, ticket: Ticket, actual: Any) -> None:
+    async def correct(self, ticket: Ticket, actual: Any, *, forget: bool = False) -> None:
         raise BucketsUnavailable
 
 

@@ -175,6 +175,20 @@ def test_a_broken_stream_charges_the_searches_that_were_done() -> None:
     assert reading == Reading(Usage(web_searches=2), UsageSource.COUNTED)
 
 
+@pytest.mark.parametrize(
+    ("action", "searches"),
+    [({"type": "search", "query": "q"}, 1), ({"type": "open_page"}, 0), ({"type": "find_in_page"}, 0), ({}, 1), (None, 1)],
+)
+def test_only_searching_is_a_search_where_the_action_is_told(action: Any, searches: int) -> None:
+    item = {"type": "web_search_call", "status": "completed", "action": action}
+    streamed = passed([event("response.output_item.done", item=item)], ResponseMeter(len))[1]
+    body = json.dumps({"output": [item], "usage": {"input_tokens": 3, "output_tokens": 2}}).encode()
+    assert streamed.usage.web_searches == searches
+    assert whole_reply(parse(b'{"model":"m","input":"x"}'), body, "", len).reading(0, 0).usage == Usage(
+        input=3, output=2, web_searches=searches
+    )
+
+
 def test_pictures_drawn_by_a_tool_are_marked_as_not_charged() -> None:
     told = {"usage": {"input_tokens": 1, "output_tokens": 1}, "tool_usage": {"image_gen": {"output_tokens": 9}}}
     assert passed([event("response.completed", response=told)], ResponseMeter(len))[1].problems == ("image_gen",)

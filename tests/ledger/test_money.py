@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.money import NANO, format_price, format_usd, parse_price, parse_usd
+from ledger.money import (
+    NANO,
+    format_price,
+    format_unit_price,
+    format_usd,
+    parse_price,
+    parse_unit_price,
+    parse_usd,
+)
 
 _MOST = 9_000_000 * NANO
 
@@ -85,3 +93,15 @@ def test_what_is_not_an_exact_price_is_refused(said: Any) -> None:
 
 def test_a_price_is_printed_with_at_least_two_decimals() -> None:
     assert [format_price(pico) for pico in (150_000, 37_500, 2_000_000)] == ["0.15", "0.0375", "2.00"]
+
+
+@pytest.mark.parametrize(("said", "pico"), [("0.04", 4 * 10**10), ("0.000000000001", 1), (2, 2 * 10**12)])
+def test_a_price_of_one_unit_is_pico_usd(said: Any, pico: int) -> None:
+    assert parse_unit_price(said) == pico
+    assert parse_unit_price(format_unit_price(pico)) == pico
+
+
+@pytest.mark.parametrize("said", ["-1", "0.0000000000001", "nothing", 0.5])
+def test_what_is_not_an_exact_price_of_one_unit_is_refused(said: Any) -> None:
+    with pytest.raises(ValueError, match="price"):
+        parse_unit_price(said)

@@ -136,3 +136,25 @@ def test_a_finding_says_on_one_line_what_breaks_it_and_not_all_of_it() -> None:
     assert broken.line().startswith("I1   each entry sums to zero (9 looked at): BROKEN entry 0; entry 1;")
     assert "entry 5" not in broken.line() and "\n" not in broken.line()
     assert Finding("I1", "each entry sums to zero", 9, ()).line().endswith(": ok")
+
+
+async def test_a_charge_is_recomputed_by_the_variant_it_was_made_with(till: Till) -> None:
+    [row] = await till.sql(
+        """INSERT INTO prices (model_id, doc)
+           VALUES ('m', '{"pico": {"output": 1000}, "variants": {"flex": {"output": 500}}}') RETURNING version"""
+    )
+    till.price_version = row["version"]
+    wallet = await till.wallet(1000)
+    flex, wrong = await till.hold(wallet, 100), await till.hold(wallet, 100)
+    half = msgspec.structs.replace(till.event(flex, 100), amount=50, variant="flex")
+    await till.bank.close([half])
+    assert await till.value("SELECT variant FROM charges WHERE request_id = $1", flex.request_id) == "flex"
+    assert await till.broken() == []
+    await till.bank.close([msgspec.structs.replace(till.event(wrong, 100), amount=50)])
+    assert await till.broken() == ["I6"]
+
+
+async def test_a_price_that_is_not_understood_is_named(till: Till) -> None:
+    await till.sql('INSERT INTO prices (model_id, doc) VALUES (\'odd\', \'{"pico": {"input": "x"}}\')')
+    [finding] = [finding for finding in await verify(till.engine) if not finding.holds]
+    assert finding.name == "I6" and "of odd is not understood" in finding.line()

@@ -37,8 +37,8 @@ class Flaky:
     async def admit(self, ask: Ask) -> Ticket | Deny:
         return await self._place().admit(ask)
 
-    async def correct(self, ticket: Ticket, actual: Sequence[int]) -> None:
-        await self._place().correct(ticket, actual)
+    async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
+        await self._place().correct(ticket, actual, forget=forget)
 
     async def undo(self, ticket: Ticket) -> None:
         await self._place().undo(ticket)

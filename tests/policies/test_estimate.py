@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from policies.estimate import (
     IMAGE_UNKNOWN_TOKENS,
     MODELS_MAX,
+    RATIO_DECAY,
     RunningP90,
+    RunningRatio,
     image_size,
     image_tokens,
     input_tokens,
@@ -146,3 +148,57 @@ def test_the_model_not_seen_for_longest_is_forgotten_when_there_are_too_many() -
         for _ in range(20):
             running.observe(model, 100)
     assert (running.expected("old"), running.expected("kept") > 7) == (7, True)
+
+
+def test_an_estimate_is_left_alone_until_five_calls_have_been_seen() -> None:
+    running = RunningRatio()
+    for _ in range(4):
+        running.observe("m", 100, 150)
+    assert (running.ratio_ppm("m"), running.correct("m", 100)) == (1_000_000, 100)
+    running.observe("m", 100, 150)
+    assert (running.ratio_ppm("m"), running.correct("m", 100), running.correct("other", 7)) == (1_500_000, 150, 7)
+
+
+def test_a_correction_is_rounded_up() -> None:
+    running = RunningRatio()
+    for _ in range(5):
+        running.observe("m", 1000, 1001)
+    assert running.correct("m", 10) == 11
+
+
+@pytest.mark.parametrize(("reported", "ratio"), [(10**18, 8_000_000), (1, 250_000)])
+def test_the_ratio_stays_within_its_bounds(reported: int, ratio: int) -> None:
+    running = RunningRatio()
+    for _ in range(50):
+        running.observe("m", 1000, reported)
+    assert running.ratio_ppm("m") == ratio
+
+
+def test_one_absurd_report_among_many_shifts_the_ratio_little() -> None:
+    running = RunningRatio()
+    for reported in [1000] * 40 + [10**15]:
+        running.observe("m", 1000, reported)
+    assert running.ratio_ppm("m") < 1_000_000 + 8_000_000 // RATIO_DECAY
+
+
+def test_the_ratio_follows_a_model_that_changes() -> None:
+    running = RunningRatio()
+    for reported in [3000] * 500 + [1000] * 200:
+        running.observe("m", 1000, reported)
+    assert abs(running.ratio_ppm("m") - 1_000_000) < 1000
+
+
+@pytest.mark.parametrize(("estimated", "reported"), [(0, 5), (5, 0), (-1, 5), (5, -1)])
+def test_a_call_without_both_numbers_is_no_observation(estimated: int, reported: int) -> None:
+    running = RunningRatio()
+    for _ in range(10):
+        running.observe("m", estimated, reported)
+    assert running.ratio_ppm("m") == 1_000_000
+
+
+def test_the_ratio_of_the_model_not_seen_for_longest_is_forgotten() -> None:
+    running = RunningRatio()
+    for model in ["old", "kept", *map(str, range(MODELS_MAX - 1)), "kept"]:
+        for _ in range(5):
+            running.observe(model, 100, 200)
+    assert (running.ratio_ppm("old"), running.ratio_ppm("kept")) == (1_000_000, 2_000_000)

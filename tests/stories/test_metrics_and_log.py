@@ -200,7 +200,7 @@ async def test_a_call_is_one_line_with_all_that_is_known_of_it(
     assert datetime.fromisoformat(line["at"]).tzinfo is not None
 
 
-async def test_every_call_that_had_a_caller_has_its_line(
+async def test_every_call_has_its_line(
     open_house: Opener, backend: Backend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with open_house() as farebox:
@@ -210,6 +210,8 @@ async def test_every_call_that_had_a_caller_has_its_line(
         (200, ""),
         (200, ""),
         (403, "model_not_allowed"),
+        (401, "invalid_api_key"),
+        (400, "invalid_request"),
         (502, "upstream_error"),
         (502, "upstream_error"),
     ]

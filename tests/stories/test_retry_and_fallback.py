@@ -129,3 +129,14 @@ async def test_a_caller_who_leaves_while_the_fallback_is_asked_is_not_served(
     charge = await farebox.charge()
     assert (charge["model"], charge["outcome"]) == ("second", "caller_left")
     assert not await farebox.broken()
+
+
+async def test_a_call_the_backend_failed_may_be_made_again_under_its_idempotency_key(
+    farebox: Farebox, backend: Backend
+) -> None:
+    ada = await farebox.caller()
+    headers = {**ada.headers, "idempotency-key": "order-7"}
+    backend.then(error(500, "no"))
+    assert (await farebox.chat(headers)).status == 502
+    assert (await farebox.chat(headers)).status == 200
+    assert (await farebox.chat(headers)).status == 409
