@@ -1,6 +1,7 @@
 # The verbs of this tree; `make` alone prints them. What an environment needs is locked, with hashes, in requirements/.
 
 VENV := .venv
+REALMODEL := .venv-realmodel
 PYTHON ?=
 DEMO_ARGS ?= $(if $(ONCE),--once)
 SERVE_ARGS ?=
@@ -8,14 +9,15 @@ TEST_ARGS ?=
 
 # The environment is good for one lock, in one place: a copied folder has the old place in its scripts.
 ENV_KEY = $(shell { pwd; cat requirements/dev.txt; } | cksum)
+REALMODEL_KEY = $(shell { pwd; cat requirements/realmodel.txt; } | cksum)
 SELF_KEY = $(shell cksum < pyproject.toml)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo serve migrate test check lock clean env
+.PHONY: help demo serve migrate test check lock clean env test-realmodel env-realmodel
 .DEFAULT_GOAL := help
 
 help: ## print these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: env ## run the tour on embedded engines, then keep serving (ONCE=1: exit after the tour)
 	$(VENV)/bin/farebox demo $(DEMO_ARGS)
@@ -26,8 +28,11 @@ serve: env ## run the gateway (settings: FAREBOX_… or farebox.toml)
 migrate: env ## bring the database's schema up to this release
 	$(VENV)/bin/farebox migrate up
 
-test: env ## run the tests, except those marked torture (TEST_ARGS: handed to pytest)
-	$(VENV)/bin/python -m pytest -m "not torture" $(TEST_ARGS)
+test: env ## run the tests, except those marked torture or realmodel (TEST_ARGS: handed to pytest)
+	$(VENV)/bin/python -m pytest -m "not torture and not realmodel" $(TEST_ARGS)
+
+test-realmodel: env env-realmodel ## chat through Farebox with llama.cpp's own server and hold the ledger against its counts
+	$(VENV)/bin/python -m pytest -m realmodel -s tests/realmodel $(TEST_ARGS)
 
 check: env ## lint, formatting and types
 	$(VENV)/bin/ruff check .
@@ -37,14 +42,15 @@ check: env ## lint, formatting and types
 lock: ## resolve the dependencies anew into requirements/ (needs uv)
 	$(call compile,runtime,--extra embedded)
 	$(call compile,dev,--extra embedded --group dev --constraint requirements/runtime.txt)
+	$(call compile,realmodel,,requirements/realmodel.in)
 
 define compile
-uv pip compile pyproject.toml $(2) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+uv pip compile $(or $(3),pyproject.toml) $(2) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
   --no-emit-index-url --no-emit-find-links --quiet --upgrade --output-file requirements/$(1).txt
 endef
 
 clean: ## remove the environment and caches (never farebox-data: that is money)
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REALMODEL) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Needs the network only when the lock changed. The key is written last: an interrupted install is begun anew.
 env:
@@ -61,6 +67,18 @@ env:
 	  set -e; \
 	  $(PIP) --no-index --no-deps --no-build-isolation --editable .; \
 	  echo "$(SELF_KEY)" > $(VENV)/self.key; \
+	fi
+
+# Wheels only: nothing is compiled, and nothing of it is ever part of Farebox.
+env-realmodel: env
+	@if [ "$$(cat $(REALMODEL)/env.key 2>/dev/null)" != "$(REALMODEL_KEY)" ]; then \
+	  set -e; \
+	  echo "Making $(REALMODEL) from requirements/realmodel.txt …"; \
+	  rm -rf $(REALMODEL); \
+	  $(VENV)/bin/python -m venv $(REALMODEL); \
+	  $(REALMODEL)/bin/python -m pip --disable-pip-version-check --quiet install \
+	    --require-hashes --only-binary :all: -r requirements/realmodel.txt; \
+	  echo "$(REALMODEL_KEY)" > $(REALMODEL)/env.key; \
 	fi
 
 # The first Python that is new enough and can make an environment. Each is run: a name on the path may be an empty shim.

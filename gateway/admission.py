@@ -26,7 +26,7 @@ from ledger.teller import Teller
 from policies import entitlement
 from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Rules, Ticket
 from policies.decision import Deny
-from policies.estimate import RunningP90, output_reserve
+from policies.estimate import RunningP90, RunningRatio, output_reserve
 from policies.principal import Principal
 from policies.tier import Tier, Window
 
@@ -44,6 +44,7 @@ class Candidate:
 
     model: Model
     bill: Bill
+    estimated: int = 0  # input tokens, before what we learnt of the model's own count was applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Admitter:
         bank: Bank,
         counting: Counting,
         output_seen: RunningP90,
+        input_seen: RunningRatio,
         default_tier: str,
         upgrade_url: str,
     ) -> None:
@@ -91,6 +93,7 @@ class Admitter:
         self._bank = bank
         self._counting = counting
         self._output_seen = output_seen
+        self._input_seen = input_seen
         self._default_tier = default_tier
         self._upgrade_url = upgrade_url
 
@@ -151,14 +154,17 @@ class Admitter:
             message = f"The model {model.id} has no price yet, so it cannot be used."
             raise Refusal.of("price_missing", message, retry_after_s=_MENDED_S)
         foreseen = await surface.foresee(request, model, self._counting)
+        estimated = foreseen.input_tokens
         if tier.max_context is not None:
             # A bound on the context refuses people, so there the count is exact; a hold only needs to be large enough.
             foreseen = replace(foreseen, input=await surface.count(request, model, self._counting))
-        candidates = [Candidate(model, Bill(price, tier.markup_ppm, foreseen))]
+        else:
+            foreseen = replace(foreseen, input=self._input_seen.correct(model.id, foreseen.input))
+        candidates = [Candidate(model, Bill(price, tier.markup_ppm, foreseen), estimated)]
         for other in catalog.fallbacks(model.id):
             price = catalog.price(other.id)
             if price is not None and other.kind == model.kind and tier.allows_model(other.id):
-                candidates.append(Candidate(other, Bill(price, tier.markup_ppm, foreseen)))
+                candidates.append(Candidate(other, Bill(price, tier.markup_ppm, foreseen), estimated))
         return tuple(candidates)
 
     def _reserve(self, surface: Surface, tier: Tier, model: Model, request: Request) -> int:

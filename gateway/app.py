@@ -56,7 +56,7 @@ from ledger.teller import Teller
 from policies.buckets_fallback import BucketsWithFallback
 from policies.buckets_memory import BucketsMemory
 from policies.buckets_redis import BucketsRedis, connect
-from policies.estimate import RunningP90
+from policies.estimate import RunningP90, RunningRatio
 
 _log = logging.getLogger("farebox.gateway")
 _ACCOUNTS_POOL = 4
@@ -190,7 +190,7 @@ async def open_gateway(
         def catalog() -> Catalog:
             return keeper.current
 
-        output_seen = RunningP90()
+        output_seen, input_seen = RunningP90(), RunningRatio()
         counting = Counting(tokenizers)
         admitter = Admitter(
             catalog=catalog,
@@ -199,6 +199,7 @@ async def open_gateway(
             bank=bank,
             counting=counting,
             output_seen=output_seen,
+            input_seen=input_seen,
             default_tier=settings.default_tier,
             upgrade_url=settings.upgrade_url,
         )
@@ -216,7 +217,7 @@ async def open_gateway(
             Forwarder(upstreams, catalog, settings.timeouts, limits),
             counting,
             teller,
-            Books(poster, buckets, metrics, log, output_seen),
+            Books(poster, buckets, metrics, log, output_seen, input_seen),
             pulse,
             bank_part.beat_tokens,
         )

@@ -18,8 +18,9 @@ from ledger.hold import Outcome, Settlement
 from ledger.money import format_usd
 from ledger.poster import Poster
 from ledger.teller import void as void_of
+from ledger.usage import Usage, UsageSource
 from policies.buckets import Buckets, BucketsBusy, BucketsUnavailable
-from policies.estimate import RunningP90
+from policies.estimate import PPM, RunningP90, RunningRatio
 from policies.tier import Window
 
 if TYPE_CHECKING:
@@ -34,13 +35,14 @@ class Books:
     """One for each process."""
 
     def __init__(
-        self, poster: Poster, buckets: Buckets, metrics: Metrics, log: CallLog, output_seen: RunningP90
+        self, poster: Poster, buckets: Buckets, metrics: Metrics, log: CallLog, output_seen: RunningP90, input_seen: RunningRatio
     ) -> None:
         self._poster = poster
         self._buckets = buckets
         self._metrics = metrics
         self._log = log
         self._output_seen = output_seen
+        self._input_seen = input_seen
 
     def post(
         self,
@@ -53,6 +55,8 @@ class Books:
     ) -> int:
         """Hand the charge over to the poster; its amount in nano-USD."""
         usage, bill = reading.usage, candidate.bill
+        # Only a name the operator gave to a price is kept: what a backend calls its tiers is its own affair.
+        variant = bill.price.known_variant(variant)
         amount = bill.amount(usage, variant)
         facts = admission.facts
         if facts.model != candidate.model.id:
@@ -81,7 +85,15 @@ class Books:
             self._metrics.uncharged(problem).inc()
         if outcome is Outcome.COMPLETED and story.surface.has_output:
             self._output_seen.observe(candidate.model.id, usage.output_tokens // story.request.n)
+        if reading.source is UsageSource.REPORTED:
+            self._learn(candidate, usage)
         return amount
+
+    def _learn(self, candidate: Candidate, usage: Usage) -> None:
+        """How far the estimate of the input was off, by the only one who knows it."""
+        model = candidate.model.id
+        self._input_seen.observe(model, candidate.estimated, usage.input_tokens)
+        self._metrics.estimate_ratio(model).set(self._input_seen.ratio_ppm(model) / PPM)
 
     def void(self, story: Story, admission: Admission) -> None:
         """The call consumed nothing: its hold is given back, no charge is made."""

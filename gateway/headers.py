@@ -33,7 +33,9 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | frozenset(
     b"date server x-request-id".split()
 )
 _NOT_DOWNSTREAM_PREFIXES = (b"x-ratelimit-", b"access-control-", b"x-farebox-")
-_ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")  # the only one there is, and calls without one are refused
+# What a caller without one is taken to mean, as calls without one are refused: the older of the two in force, since the
+# newer one refuses some of what was always sent (temperature, top_p, top_k).
+_ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
 _UNSAFE = re.compile(rb"[\r\n\0]")  # the bytes with which one header value becomes two headers
 
 

@@ -24,6 +24,8 @@ FRESH_CHARS_MAX = 4096
 TIER_CHARS_MAX = 64  # a name longer than this is no service tier
 _USUAL_TIERS = ("auto", "default", "standard")
 _PARTS_DEPTH_MAX = 8
+OF_ONE_CHOICE = "usage_of_one_choice"
+"""The report spoke for one of several choices, as llama.cpp's does, which computes and writes them all."""
 
 Count = Callable[[str], int]
 
@@ -49,6 +51,7 @@ class StreamMeter:
         "_base",
         "_bytes",
         "_chars",
+        "_choices",
         "_counted",
         "_counts",
         "_covered",
@@ -69,6 +72,7 @@ class StreamMeter:
         self._counts: dialect.Counts = {}
         self._problems: tuple[str, ...] = ()
         self._covered = False  # the last report came with or after the last text
+        self._choices = 1  # how many answers there are, as their numbers tell
         self._fresh: list[str] = []  # pieces not yet folded into the text: a token costs one append, not five sums
         self._text = StringIO()
         self._chars = 0
@@ -81,6 +85,8 @@ class StreamMeter:
         """Read one chunk. Text comes before usage: a report speaks for the chunk it stands in."""
         if chunk.choices:
             for choice in chunk.choices:
+                if choice.index >= self._choices:
+                    self._choices = choice.index + 1
                 delta = choice.delta or choice.message
                 if delta is not None:
                     content = delta.content
@@ -121,7 +127,7 @@ class StreamMeter:
     def sure(self) -> bool:
         """Whether the reports alone say what was consumed, so that nothing need be counted."""
         report = self._so_far()
-        return report is not None and report.input_known and self._output_sure(report)
+        return report is not None and self._choices == 1 and report.input_known and self._output_sure(report)
 
     def text(self) -> str:
         """The answer's text that is kept and not yet counted, at most TEXT_CHARS_MAX characters."""
@@ -143,15 +149,18 @@ class StreamMeter:
         """Close the call: what was reported, and for what was not, what was counted.
 
         `input_tokens` is our count of the request and `text_tokens` our count of `text()`; neither is used when `sure`.
-        A report that is older than the last text cannot make the output smaller than what was counted.
+        A report that is older than the last text cannot make the output smaller than what was counted; nor can one that
+        speaks for one of several choices.
         """
         counted = Usage(input=input_tokens, output=self._counted + text_tokens)
         report = self._so_far()
         if report is None:
             return Reading(counted, UsageSource.COUNTED, self._problems)
-        if report.input_known and self._output_sure(report):
-            return Reading(report.usage, UsageSource.REPORTED, report.problems)
-        return Reading(_filled(report, counted), UsageSource.COUNTED, report.problems)
+        if not (report.input_known and self._output_sure(report)):
+            return Reading(_filled(report, counted), UsageSource.COUNTED, report.problems)
+        if self._speaks_for_one(report.usage.output_tokens, counted.output):
+            return Reading(self._of_all(report, counted), UsageSource.COUNTED, (*report.problems, OF_ONE_CHOICE))
+        return Reading(report.usage, UsageSource.REPORTED, report.problems)
 
     def _so_far(self) -> dialect.Report | None:
         return dialect.disjoint(self._counts, self._problems) if self._counts else None
@@ -159,6 +168,18 @@ class StreamMeter:
     def _output_sure(self, report: dialect.Report) -> bool:
         self._fold()
         return self._covered and (report.output_known or not self._chars)
+
+    def _speaks_for_one(self, told: int, counted: int) -> bool:
+        """Whether a number is nearer to the part of one choice than to all. Our vocabulary may be another one, so that
+        nothing is made of a small difference."""
+        return self._choices > 1 and 2 * self._choices * told < (self._choices + 1) * counted
+
+    def _of_all(self, report: dialect.Report, counted: Usage) -> Usage:
+        """The report raised to what was counted; its input too, if of several prompts it spoke for one."""
+        usage, told = _filled(report, counted), report.usage.input_tokens
+        if not self._speaks_for_one(told, counted.input):
+            return usage
+        return msgspec.structs.replace(usage, input=usage.input + counted.input - told)
 
     def _beside(self, delta: Delta) -> None:
         if delta.reasoning_content:
@@ -219,8 +240,10 @@ class StreamMeter:
         self._counts = dialect.merge(self._counts, counts) if self._counts else counts
         self._covered = True
         report = self._so_far()
-        self._base = max(self._base, report.usage.output_tokens if report else 0)
-        self._bytes = self._deltas = 0
+        told = report.usage.output_tokens if report else 0
+        if self._choices == 1 or told > self.estimate():
+            self._base = max(self._base, told)
+            self._bytes = self._deltas = 0
 
 
 def meter_reply(body: bytes, count: Count) -> StreamMeter:

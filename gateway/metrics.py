@@ -57,6 +57,9 @@ class Metrics:
             "farebox_uncharged", "Calls whose tokens had no price, no usage or no sound one.", ["reason"],
             registry=registry,
         )  # fmt: skip
+        self._estimate_ratio = Gauge(
+            "farebox_estimate_ratio", "Input tokens reported per token estimated, running.", ["model"], registry=registry
+        )
         self.streams_open = Gauge("farebox_streams_open", "Calls running now.", registry=registry)
         self.holds_open = Gauge("farebox_holds_open", "Holds of this process that are open.", registry=registry)
         self.holds_usd = Gauge("farebox_holds_usd", "USD set aside by them.", registry=registry)
@@ -83,6 +86,7 @@ class Metrics:
         self.upstream = cache(self._upstream.labels)
         self.refusal = cache(self._refusals.labels)
         self.uncharged = cache(self._uncharged.labels)
+        self.estimate_ratio = cache(self._estimate_ratio.labels)
         self._charged_child = cache(self._charged.labels)
         self._tokens_child = cache(self._tokens.labels)
 

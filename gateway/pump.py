@@ -386,6 +386,8 @@ class Pump:
         story = self.story
         story.code = refusal.code
         if self._started:
+            if self._reply is not None and not self._reply.is_event_stream:
+                return  # sound has no words: left unanswered, its connection is broken off, and it does not look whole
             said = story.surface.envelope.event(refusal, str(story.request_id))
             return await self._forward(_EVENT_END + said, last=True)
         story.status, self._started = refusal.status, True

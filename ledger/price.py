@@ -27,7 +27,6 @@ _FALLBACK = {
     "reasoning": "output",
     "audio_out": "output",
 }
-_NONE: dict[str, int] = {}
 
 Amount = Annotated[int, Meta(ge=0)]
 """Never below zero: a stored document that says otherwise is refused where it is read."""
@@ -96,7 +95,9 @@ class Price:
         long call in a variant pays the variant's price, raised in the proportion in which the step raises the base
         price. So a discount that nobody named is not given, and a surcharge is not forgotten.
         """
-        base = _rate(self.pico, _NONE, kind)
+        base = _base(self.pico, kind)
+        if not (self.variants or self.long_context):
+            return base
         step, name = self.long_context, self.known_variant(variant)
         stepped = _rate(self.pico, step.pico, kind) if step and input_tokens > step.above else base
         if not name:
@@ -106,9 +107,18 @@ class Price:
 
 def charge_amount(usage: Usage, price: Price, factor_ppm: int, variant: str = "") -> int:
     """Nano-USD for this usage: ``ceil(factor x sum(units x pico) / 10^9) + per_request``."""
-    tokens = usage.input_tokens
+    tokens = usage.input_tokens if price.long_context else 0
     pico: int = sum(amount * price.rate(kind, variant, tokens) for kind in KINDS if (amount := getattr(usage, kind)))
     return -(-pico * factor_ppm // 10**9) + price.per_request
+
+
+def _base(pico: Mapping[str, int], kind: str) -> int:
+    while kind not in pico:
+        general = _FALLBACK.get(kind)
+        if general is None:
+            return 0
+        kind = general
+    return pico[kind]
 
 
 def _rate(base: Mapping[str, int], over: Mapping[str, int], kind: str) -> int:
@@ -119,7 +129,7 @@ def _rate(base: Mapping[str, int], over: Mapping[str, int], kind: str) -> int:
     if general is None:
         return base.get(kind, 0)
     raised = _rate(base, over, general)
-    return _raised(base[kind], _rate(base, _NONE, general), raised) if kind in base else raised
+    return _raised(base[kind], _base(base, general), raised) if kind in base else raised
 
 
 def _raised(rate: int, before: int, after: int) -> int:

@@ -131,7 +131,7 @@ class RunningRatio:
         sums = self._seen.get(model)
         if sums is None or sums.count < RATIO_OBSERVATIONS_MIN:
             return PPM
-        return _within(sums.reported * PPM // sums.estimated, RATIO_MIN, RATIO_MAX)
+        return _within((sums.reported * PPM + sums.estimated // 2) // sums.estimated, RATIO_MIN, RATIO_MAX)
 
     def correct(self, model: str, estimate: int) -> int:
         """The estimate in tokens, as this model's calls have shown it to be."""

@@ -98,6 +98,13 @@ async def database_url(server_url: str, template_database: str) -> AsyncIterator
         yield url
 
 
+@pytest.fixture(scope="module")
+async def module_database_url(server_url: str, template_database: str) -> AsyncIterator[str]:
+    """A fresh, migrated database for all tests of a file, which must then keep to wallets of their own."""
+    async for url in _database(server_url, f"TEMPLATE {template_database}"):
+        yield url
+
+
 @pytest.fixture
 async def empty_database_url(server_url: str) -> AsyncIterator[str]:
     """A fresh database without any schema."""

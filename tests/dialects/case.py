@@ -31,8 +31,8 @@ COUNTED_INPUT = 1009
 SECONDS_SENT = 3
 NAMED = ("responses", "messages")
 """Routes whose events have names and whose streams end without `[DONE]`."""
-MARKED = ("chat.completions", "completions", "embeddings", "rerank")
 NEWLINES = (b"\n", b"\r\n", b"\r")
+MARKED = ("chat.completions", "completions", "embeddings", "rerank")
 
 _BY_ROUTE = {surface.route: surface for surface in SURFACES}
 _ASKED: dict[str, dict[str, Any]] = {
@@ -53,7 +53,7 @@ _ASKED: dict[str, dict[str, Any]] = {
 class Case:
     """`sends` is a stream's events (an object is one event, bytes are lines as they stand) or, `whole`, the one reply.
 
-    `asks` is added to the usual request. `frame` names what ends lines where only one way of it is the habit.
+    `asks` is added to the usual request. `newlines` are the line ends with which the bytes pass unchanged.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Case:
     asks: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = False
     failed: bool = False
+    newlines: tuple[bytes, ...] = NEWLINES
     house: bool = False
     """Also tried through a whole Farebox."""
 
@@ -78,10 +79,9 @@ class Case:
         """What is to be charged."""
         return Reading(self.usage, self.source, self.problems)
 
-    @property
-    def asked(self) -> tuple[bytes, str]:
+    def asked(self, model: str = "m") -> tuple[bytes, str]:
         """The request's body and its content type."""
-        asks = {"model": "m", **({} if self.whole else {"stream": True}), **self.asks}
+        asks = {"model": model, **({} if self.whole else {"stream": True}), **self.asks}
         if self.route in ("audio.transcriptions", "audio.translations"):
             parts = [part(name, str(value).lower().encode()) for name, value in asks.items()]
             return form(*parts, file("file", wav(SECONDS_SENT - 0.5))), CONTENT_TYPE
@@ -92,7 +92,7 @@ class Case:
 
     def request(self, **more: Any) -> Request:
         """The request as its surface reads it."""
-        body, content_type = self.asked
+        body, content_type = self.asked()
         if more:
             body = json.dumps({**json.loads(body), **more}).encode()
         return self.surface.parse(body, content_type)

@@ -28,7 +28,7 @@ from ledger.store_sql import PostgresBank
 from ledger.teller import Teller
 from policies.buckets import Buckets
 from policies.buckets_memory import BucketsMemory
-from policies.estimate import RunningP90
+from policies.estimate import RunningP90, RunningRatio
 from policies.principal import Principal
 from tests.house import CATALOG, PEPPER
 
@@ -83,6 +83,7 @@ class Counter:
         self.regrets: list[Settlement] = []
         self.teller = Teller(self.bank, regret=self.regrets.append)
         self.output_seen = RunningP90()
+        self.input_seen = RunningRatio()
         self.catalog = catalog
         self.counting = Counting(tokenizers)
 
@@ -95,6 +96,7 @@ class Counter:
             "bank": self.bank,
             "counting": self.counting,
             "output_seen": self.output_seen,
+            "input_seen": self.input_seen,
             "default_tier": "free",
             "upgrade_url": URL,
         }

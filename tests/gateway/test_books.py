@@ -25,7 +25,7 @@ from ledger.price import Price
 from ledger.usage import Usage, UsageSource
 from policies.buckets import Ask, BucketsUnavailable, Ticket
 from policies.buckets_memory import BucketsMemory
-from policies.estimate import RunningP90
+from policies.estimate import RunningP90, RunningRatio
 from policies.principal import Principal
 from policies.tier import Of, Tier, Window
 from tests.gateway.parts import CHAT, chat_request
@@ -48,7 +48,7 @@ class Desk:
         self.buckets = buckets or BucketsMemory()
         self.output_seen = RunningP90()
         poster: Any = SimpleNamespace(submit=self.posted.append)
-        self.books = Books(poster, self.buckets, self.metrics, self.log, self.output_seen)
+        self.books = Books(poster, self.buckets, self.metrics, self.log, self.output_seen, RunningRatio())
 
     def line(self) -> dict[str, Any]:
         self.log.start()

@@ -52,6 +52,36 @@ def test_a_recorded_habit_is_read_as_reported(name: str) -> None:
     assert meter.reading(999, 999) == Reading(EXPECTED[name], UsageSource.REPORTED)
 
 
+def choices(*texts: str, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": at, "message": {"content": text}} for at, text in enumerate(texts)], **more}
+
+
+@pytest.mark.parametrize(
+    ("told", "usage", "problems"),
+    [
+        (report(9, 4), Usage(input=9, output=4), ()),
+        (report(9, 3), Usage(input=9, output=3), ()),  # another vocabulary may have longer tokens
+        (report(9, 2), Usage(input=9, output=4), ("usage_of_one_choice",)),
+        (report(4, 2), Usage(input=8, output=4), ("usage_of_one_choice",)),  # each choice had a prompt of its own
+    ],
+)
+def test_a_report_that_speaks_for_one_of_several_choices_is_raised_to_the_count(
+    told: dict[str, int], usage: Usage, problems: tuple[str, ...]
+) -> None:
+    meter = metered(choices("one two", "three four", usage=told))
+    source = UsageSource.COUNTED if problems else UsageSource.REPORTED
+    assert not meter.sure
+    assert meter.reading(8, 4) == Reading(usage, source, problems)
+
+
+def test_a_report_that_speaks_for_one_choice_does_not_lower_the_running_estimate() -> None:
+    text = {"choices": [{"index": 1, "delta": {"content": "x" * 300}}]}
+    meter = metered(text, {"choices": [], "usage": report(9, 5)})
+    assert meter.estimate() == 100
+    meter = metered(text, {"choices": [], "usage": report(9, 500)})
+    assert meter.estimate() == 500
+
+
 def test_without_a_report_the_text_is_there_to_be_counted() -> None:
     meter = metered(*map(json.loads, (RECORDINGS / "usage-none.jsonl").read_text().splitlines()))
     assert not meter.sure

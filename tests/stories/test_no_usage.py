@@ -105,9 +105,25 @@ async def test_of_cumulative_reports_the_largest_of_each_number_counts(farebox: 
     assert (charge["usage"], charge["usage_source"]) == ({"input": 9, "output": 7}, "reported")
 
 
-async def test_usage_is_one_for_all_choices(farebox: Farebox, backend: Backend) -> None:
-    assert (await farebox.chat(await farebox.caller(), n=3)).status == 200
-    assert (await farebox.charge())["usage"] == {"input": 11, "output": 3}
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_usage_is_one_for_all_choices(streamed: bool, farebox: Farebox, backend: Backend) -> None:
+    backend.answer = chat(usage={"prompt_tokens": 11, "completion_tokens": 8, "total_tokens": 19})
+    assert (await farebox.chat(await farebox.caller(), n=3, stream=streamed)).status == 200
+    charge = await farebox.charge()
+    assert (charge["usage"], charge["usage_source"]) == ({"input": 11, "output": 8}, "reported")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_usage_of_one_choice_does_not_make_the_others_free(
+    streamed: bool, farebox: Farebox, backend: Backend
+) -> None:
+    """llama.cpp reports so."""
+    backend.answer = chat(usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14})
+    assert (await farebox.chat(await farebox.caller(), n=3, stream=streamed)).status == 200
+    charge = await farebox.charge()
+    assert charge["usage"] == {"input": 11, "output": 3 * tokens("Hello, world")}
+    assert (charge["usage_source"], charge["problems"]) == ("counted", ["usage_of_one_choice"])
+    assert not await farebox.broken()
 
 
 async def test_without_usage_all_choices_are_counted(farebox: Farebox, backend: Backend) -> None:
@@ -134,3 +150,17 @@ async def test_embeddings_without_usage_are_counted(farebox: Farebox, backend: B
     charge = await farebox.charge()
     assert charge["usage"] == {"input": tokens("good morning") + tokens("good night")}
     assert charge["usage_source"] == "counted"
+
+
+async def test_what_a_backend_reports_corrects_the_next_estimates_and_is_shown(
+    farebox: Farebox, backend: Backend
+) -> None:
+    """Its tokenizer makes three tokens where ours makes one: after five calls the holds know."""
+    ada = await farebox.caller()
+    question = "word " * 200
+    backend.answer = chat(usage={"prompt_tokens": 621, "completion_tokens": 1, "total_tokens": 622})
+    for _ in range(5):
+        assert (await farebox.chat(ada, question)).status == 200
+    metrics = (await farebox.get("/metrics")).body.decode()
+    ratio = float(metrics.split('farebox_estimate_ratio{model="small"} ')[1].split("\n")[0])
+    assert 2.5 < ratio < 3.5
