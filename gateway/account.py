@@ -82,8 +82,8 @@ class Account:
 
 
 class Models:
-    """``GET /v1/models`` and ``GET /v1/models/{id}``. A key that forwards users gets the whole catalogue: Open WebUI keeps
-    one list for all of them, and refuses the chat of anybody whose model is missing from it."""
+    """``GET /v1/models`` and ``GET /v1/models/{id}``. A key that forwards users gets the whole catalogue: Open WebUI
+    keeps one list for all of them, and refuses the chat of anybody whose model is missing from it."""
 
     def __init__(self, identity: Identity, admitter: Admitter, catalog: Callable[[], Catalog]) -> None:
         self._identity = identity

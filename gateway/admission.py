@@ -1,8 +1,8 @@
 """May they? Asks every rule, cheap questions before dear ones, and sets the money aside.
 
-Entitlement is free; the windows are one trip to Redis, all or nothing; then the hold in the bank. What one step has done
-and a later one denies is taken back, so a refused call leaves no trace. The answer is an ``Admission``, or a Refusal raised
-once, here.
+Entitlement is free; the windows are one trip to Redis, all or nothing; then the hold in the bank. What one step has
+done and a later one denies is taken back, so a refused call leaves no trace. The answer is an ``Admission``, or a
+Refusal raised once, here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ledger.period import Plan
 from ledger.store import Bank, BankUnavailable, HoldAsk, HoldReply, HoldStatus
 from ledger.teller import Teller
 from policies import entitlement
-from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Rules, Ticket
+from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Ticket
 from policies.decision import Deny
 from policies.estimate import RunningP90, RunningRatio, output_reserve
 from policies.principal import Principal
@@ -126,14 +126,14 @@ class Admitter:
         ticket = await self._count(tier, model, surface, principal, request_id, idempotency, bill, reserve, wanted)
         hold = await self._hold(tier, candidates, ticket, request_id, principal, request, wanted, facts)
         cap = _output_cap(surface, tier, model, request, bill, hold)
-        return Admission(
-            principal.wallet_id, tier, candidates, ticket, hold.amount, hold.available, cap, facts, url
-        )
+        return Admission(principal.wallet_id, tier, candidates, ticket, hold.amount, hold.available, cap, facts, url)
 
     def _model(self, catalog: Catalog, surface: Surface, request: Request) -> Model:
         model = catalog.model(request.model)
         if model is None:
-            raise Refusal.of("model_not_found", f"There is no model called {request.model[:_SHOWN]!r} here.", param="model")
+            raise Refusal.of(
+                "model_not_found", f"There is no model called {request.model[:_SHOWN]!r} here.", param="model"
+            )
         if model.kind != surface.kind:
             message = f"The model {model.id} is for {model.kind}, not for {surface.route}."
             raise Refusal.of("invalid_request", message, param="model")

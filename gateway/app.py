@@ -64,6 +64,7 @@ _FLUSH_S = 20.0
 _AGAIN_S = 0.1
 _START_S = 30.0
 
+
 class Gateway:
     """The running data plane. ``app`` is its ASGI application, ``metrics_app`` the one for a port of its own."""
 
@@ -93,12 +94,13 @@ class Gateway:
         flush_s = _AGAIN_S if self._gate.draining else _FLUSH_S
         self._gate.draining = True
         deadline = time.monotonic() + timeout_s
-        while self._pulse.pumps and time.monotonic() < deadline and not (hurry and hurry.is_set()):
+        # Polled, because it happens once in a process's life: an event would have to be kept by every call.
+        while self._pulse.pumps and time.monotonic() < deadline and not (hurry and hurry.is_set()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for pump in tuple(self._pulse.pumps):
             pump.stop(Stop.DRAINED)
         deadline = time.monotonic() + _FLUSH_S
-        while self._pulse.pumps and time.monotonic() < deadline:
+        while self._pulse.pumps and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return await self._poster.flush(flush_s)
 
@@ -224,8 +226,7 @@ async def open_gateway(
         identity = Identity(directory, Issuers(settings.issuers), settings.openwebui.jwt_secret)
         gate = Gate(limits.streams_max, lambda: len(pulse.pumps))
         metered: dict[str, Endpoint] = {
-            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits)
-            for surface in SURFACES
+            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits) for surface in SURFACES
         }
         health = Health(lambda: not gate.draining, bank, buckets if redis.on_failure == "refuse" else None)
         rest = routes(
@@ -262,9 +263,7 @@ async def _sign_out(bank: PostgresBank) -> None:
         _log.warning("not signed out", extra={"reason": str(away)})
 
 
-def _watch(
-    metrics: Metrics, pulse: Pulse, poster: Poster, buckets: BucketsWithFallback, sweeper: Sweeper
-) -> None:
+def _watch(metrics: Metrics, pulse: Pulse, poster: Poster, buckets: BucketsWithFallback, sweeper: Sweeper) -> None:
     """The gauges are read when somebody looks, not kept."""
 
     def refresh() -> None:

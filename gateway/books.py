@@ -35,7 +35,13 @@ class Books:
     """One for each process."""
 
     def __init__(
-        self, poster: Poster, buckets: Buckets, metrics: Metrics, log: CallLog, output_seen: RunningP90, input_seen: RunningRatio
+        self,
+        poster: Poster,
+        buckets: Buckets,
+        metrics: Metrics,
+        log: CallLog,
+        output_seen: RunningP90,
+        input_seen: RunningRatio,
     ) -> None:
         self._poster = poster
         self._buckets = buckets

@@ -1,7 +1,7 @@
 """How many tokens a request or an answer has in a given model's own measure.
 
-Exact where that is cheap or asked for, from byte counts otherwise; a model whose vocabulary we do not have is counted with
-the nearest one, times the model's factor.
+Exact where that is cheap or asked for, from byte counts otherwise; a model whose vocabulary we do not have is counted
+with the nearest one, times the model's factor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from gateway.tokens import Tokenizers, encoding_for
 from policies.estimate import AUDIO_BYTES_PER_TOKEN, FILE_BYTES_PER_TOKEN, image_tokens, input_tokens, scaled
 
 EXACT_BYTES_MAX = 4096
-"""Requests up to this size are counted before admission; longer ones are estimated and counted only if nobody reports."""
+"""Requests up to this size are counted before admission; longer ones are estimated and counted only if nobody
+reports."""
 
 
 class Counting:

@@ -1,8 +1,9 @@
 """What a caller may be told, and its two renderings.
 
-One tree: every refusal has a code of the contract, and the code fixes its status, its OpenAI error type and whose fault it
-was (``downstream``, ``ours``, ``upstream``). Before the first byte it is an HTTP reply, afterwards one event in the stream;
-both carry the same object. An error the code did not foresee is ``internal``: the caller gets an id, the log the rest.
+One tree: every refusal has a code of the contract, and the code fixes its status, its OpenAI error type and whose fault
+it was (``downstream``, ``ours``, ``upstream``). Before the first byte it is an HTTP reply, afterwards one event in the
+stream; both carry the same object. An error the code did not foresee is ``internal``: the caller gets an id, the log
+the rest.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ class Patience(NamedTuple):
 class Forwarder:
     """One for each process. Targets are made once for each catalogue."""
 
-    def __init__(self, upstreams: Upstreams, catalog: Callable[[], Catalog], timeouts: Timeouts, limits: Limits) -> None:
+    def __init__(
+        self, upstreams: Upstreams, catalog: Callable[[], Catalog], timeouts: Timeouts, limits: Limits
+    ) -> None:
         self._upstreams = upstreams
         self._catalog = catalog
         self._defaults = timeouts
@@ -66,8 +68,8 @@ class Forwarder:
         )
 
     def patience(self, candidate: Candidate) -> Patience:
-        """The upstream's own timeouts over the settings', but for the total: how long a hold may stay in quarantine follows
-        from the settings', so no upstream may take longer."""
+        """The upstream's own timeouts over the settings', but for the total: how long a hold may stay in quarantine
+        follows from the settings', so no upstream may take longer."""
         upstream, default = self._catalog().upstream(candidate.model.upstream), self._defaults
         if upstream is None:
             return Patience(default.connect_s, default.first_byte_s, default.idle_s, default.total_s)

@@ -1,7 +1,7 @@
 """Every Prometheus instrument, declared once. No user id, key or prompt is ever a label.
 
-Children are cached by their label values: looking one up through the client costs more than counting. The sets of values
-are bounded by the catalogue and the contract (a model nobody has in the catalogue counts as ``unknown``).
+Children are cached by their label values: looking one up through the client costs more than counting. The sets of
+values are bounded by the catalogue and the contract (a model nobody has in the catalogue counts as ``unknown``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, with an instant nobody asks for
+        # A second series for each, with an instant nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
             "farebox_requests",
@@ -58,7 +59,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._estimate_ratio = Gauge(
-            "farebox_estimate_ratio", "Input tokens reported per token estimated, running.", ["model"], registry=registry
+            "farebox_estimate_ratio",
+            "Input tokens reported per token estimated, running.",
+            ["model"],
+            registry=registry,
         )
         self.streams_open = Gauge("farebox_streams_open", "Calls running now.", registry=registry)
         self.holds_open = Gauge("farebox_holds_open", "Holds of this process that are open.", registry=registry)
@@ -66,7 +70,9 @@ class Metrics:
         self.posting_lag = Gauge(
             "farebox_posting_lag_seconds", "Age of the oldest settlement not yet committed.", registry=registry
         )
-        self.spool_events = Gauge("farebox_spool_events", "Settlements on disk, the bank being away.", registry=registry)
+        self.spool_events = Gauge(
+            "farebox_spool_events", "Settlements on disk, the bank being away.", registry=registry
+        )
         self.refused_settlements = Gauge(
             "farebox_settlements_refused", "Settlements the ledger would not take; look at the log.", registry=registry
         )

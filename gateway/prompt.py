@@ -57,7 +57,7 @@ async def quick_count(prompt: Prompt, model: Model, counting: Counting) -> int:
 async def exact_count(prompt: Prompt, model: Model, counting: Counting) -> int:
     """Input tokens by the model's vocabulary, media by rule."""
     values = [_decoded(raw) for raw in prompt.words]
-    texts = [*(text for value in values for text in _texts(value)), *_tools(prompt.tools)]
+    texts = [text for text in (*(text for value in values for text in _texts(value)), *_tools(prompt.tools)) if text]
     items = sum(len(value) if isinstance(value, list) else bool(value) for value in values)
     media = prompt.media
     beside = sum(image_tokens(image.head, image.detail) for image in media.images)

@@ -26,6 +26,7 @@ _log = logging.getLogger("farebox.gateway")
 _IDEMPOTENCY_MAX = 255
 _UNKNOWN = "unknown"
 
+
 class Gate:
     """Whether new calls may begin: not while draining, and not more at once than this process is set to run."""
 
@@ -107,9 +108,7 @@ class Proxy:
         if isinstance(principal, ServiceKey):
             raise principal.no_user()
         limits = self._limits
-        body = await read_body(
-            scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s
-        )
+        body = await read_body(scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s)
         try:
             return principal, self._surface.parse(body, _content_type(scope["headers"]))
         except BadRequest as bad:

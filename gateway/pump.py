@@ -37,7 +37,7 @@ from ledger.hold import Outcome
 from ledger.money import format_usd
 from ledger.store import BankUnavailable, Beat, BeatReply
 from ledger.teller import Teller
-from ledger.usage import Usage, UsageSource
+from ledger.usage import Usage
 from policies.principal import Principal
 
 _log = logging.getLogger("farebox.gateway")

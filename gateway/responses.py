@@ -217,7 +217,8 @@ class ResponseMeter(EventMeter):
 
 
 def _is_search(item: Any) -> bool:
-    """A search that was done. Opening a found page and looking into it are calls of the same type, and are not billed."""
+    """A search that was done. Opening a found page and looking into it are calls of the same type, and are not
+    billed."""
     item = fields_of(item)
     action = fields_of(item.get("action")).get("type", "search")
     return (item.get("type"), item.get("status"), action) == ("web_search_call", "completed", "search")

@@ -1,7 +1,8 @@
-"""What a person reads when the answer is no: one short plain sentence or two, with the wait or the bare upgrade URL. Pure.
+"""What a person reads when the answer is no: one short plain sentence or two, with the wait or the bare upgrade URL.
+Pure.
 
-Open WebUI shows the message as it is, in a toast: no markup, no line breaks, nothing clickable; retries and headers are not
-shown, so what helps has to stand in the words.
+Open WebUI shows the message as it is, in a toast: no markup, no line breaks, nothing clickable; retries and headers are
+not shown, so what helps has to stand in the words.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def without_money(
             ended = f"Your {every} allowance has {format_usd(left)} USD left, too little for this request."
         message = f"{ended}{when} Upgrade: {upgrade_url}"
         return Refusal.of("allowance_exhausted", message, limit="allowance", resets_at=resets_at, **known)
-    message = f"Your balance of {format_usd(max(0, reply.available))} USD does not cover this request. Top up: {upgrade_url}"
+    message = (
+        f"Your balance of {format_usd(max(0, reply.available))} USD does not cover this request. Top up: {upgrade_url}"
+    )
     return Refusal.of("insufficient_balance", message, limit="balance", **known)
 
 
@@ -108,7 +111,10 @@ def _feature(deny: Deny, tier: Tier) -> tuple[str, str]:
 
 def _large(deny: Deny, tier: Tier) -> tuple[str, str]:
     what = "answer" if deny.limit == "max_output" else "conversation"
-    return f"The {what} may be at most {deny.limit_value} tokens long on your plan; this one asks for {deny.needed}.", ""
+    return (
+        f"The {what} may be at most {deny.limit_value} tokens long on your plan; this one asks for {deny.needed}.",
+        "",
+    )
 
 
 def _repeated(deny: Deny, tier: Tier) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """A metered route as a value: how its requests are read, what its replies consume, how a refusal is said on it.
 
-The story of a call (``proxy.py``, ``pump.py``) is the same for every route; what differs is all here and in the file of the
-route's family, which ends with its ``SURFACE``. Pure.
+The story of a call (``proxy.py``, ``pump.py``) is the same for every route; what differs is all here and in the file of
+the route's family, which ends with its ``SURFACE``. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Cost = Callable[[Usage], tuple[str, str] | None]
 
 
 class Request(Protocol):
-    """What every request offers. ``asked_output`` is in tokens per choice; ``text_bytes`` is what becomes input tokens."""
+    """What every request offers. ``asked_output`` is in tokens per choice; ``text_bytes`` is what becomes input
+    tokens."""
 
     @property
     def body(self) -> bytes: ...
@@ -44,8 +45,8 @@ class Request(Protocol):
 
 
 class Meter(Protocol):
-    """What a reply consumed. ``sure``: no counting of ours is needed. ``variant``: what sets the price beside the kind of
-    usage (the reply's service tier, an image's "size/quality"); empty: the base price."""
+    """What a reply consumed. ``sure``: no counting of ours is needed. ``variant``: what sets the price beside the kind
+    of usage (the reply's service tier, an image's "size/quality"); empty: the base price."""
 
     @property
     def sure(self) -> bool: ...
@@ -74,8 +75,8 @@ class Meter(Protocol):
 class Tap(Protocol):
     """The way of a streamed reply: the backend's bytes in, the caller's out, a copy to the meter.
 
-    ``done``: the answer's end was seen, and ``terminal`` holds the bytes that end it, to be sent once the call is settled.
-    ``failed``: the backend told of an error inside the stream.
+    ``done``: the answer's end was seen, and ``terminal`` holds the bytes that end it, to be sent once the call is
+    settled. ``failed``: the backend told of an error inside the stream.
     """
 
     @property
@@ -107,11 +108,11 @@ class Surface:
     """One metered route.
 
     ``route`` is its OpenAI name, ``path`` where it stands under ``/v1`` here and under the backend's base, ``kind`` the
-    models it takes. ``parse(body, content_type)`` raises call.BadRequest; ``rewrite(request, model, output_cap)`` is the body
-    for the backend, of the same content type; ``foresee`` is the input side and the units known before the call, never
-    output tokens; ``count`` is the input's tokens where nobody reported them. ``has_output``: output tokens are reserved.
-    ``free``: never charged. ``reply``: what a whole reply may be; "any" goes through ``whole`` as text, "raw" through ``tap``.
-    ``reopens``: after an answer's end its stream may hold another answer.
+    models it takes. ``parse(body, content_type)`` raises call.BadRequest; ``rewrite(request, model, output_cap)`` is
+    the body for the backend, of the same content type; ``foresee`` is the input side and the units known before the
+    call, never output tokens; ``count`` is the input's tokens where nobody reported them. ``has_output``: output tokens
+    are reserved. ``free``: never charged. ``reply``: what a whole reply may be; "any" goes through ``whole`` as text,
+    "raw" through ``tap``. ``reopens``: after an answer's end its stream may hold another answer.
     """
 
     route: str

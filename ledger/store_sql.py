@@ -72,8 +72,8 @@ def make_engine(
 ) -> AsyncEngine:
     """An engine whose every statement is bounded in time. ``url`` is ``postgresql+asyncpg://…``.
 
-    ``ask_first``: a connection is tried before it is used, one trip more, so that a database that was away refuses nobody
-    once it is back (the bank sees to that itself). Durability stays the server's: nothing here turns
+    ``ask_first``: a connection is tried before it is used, one trip more, so that a database that was away refuses
+    nobody once it is back (the bank sees to that itself). Durability stays the server's: nothing here turns
     ``synchronous_commit`` off.
     """
     return create_async_engine(

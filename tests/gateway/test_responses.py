@@ -177,7 +177,13 @@ def test_a_broken_stream_charges_the_searches_that_were_done() -> None:
 
 @pytest.mark.parametrize(
     ("action", "searches"),
-    [({"type": "search", "query": "q"}, 1), ({"type": "open_page"}, 0), ({"type": "find_in_page"}, 0), ({}, 1), (None, 1)],
+    [
+        ({"type": "search", "query": "q"}, 1),
+        ({"type": "open_page"}, 0),
+        ({"type": "find_in_page"}, 0),
+        ({}, 1),
+        (None, 1),
+    ],
 )
 def test_only_searching_is_a_search_where_the_action_is_told(action: Any, searches: int) -> None:
     item = {"type": "web_search_call", "status": "completed", "action": action}

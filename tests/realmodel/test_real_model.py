@@ -243,7 +243,7 @@ async def test_of_two_choices_both_are_charged(
 ) -> None:
     """This server reports the usage of one choice alone, so the other's text is counted."""
     before = await server.totals()
-    await _chat(farebox, await farebox.caller(), PROSE, n=2, max_tokens=60, ignore_eos=True, stream=streamed)
+    await _chat(farebox, await farebox.caller(), PROSE, n=2, max_tokens=60, ignore_eos=True, seed=5, stream=streamed)
     counted, charge = (await server.totals()).since(before), await farebox.charge()
     figures.add(f"chat, two choices, {'streamed' if streamed else 'whole'}", counted, charge)
     assert counted.written == 120
@@ -326,13 +326,13 @@ async def test_without_usage_the_count_is_of_the_order_of_the_servers(
     more = {"max_tokens": 300, "ignore_eos": True, "stream": streamed}
     async with silent(server.url, server.http) as address:
         factor = 1.0
-        for model in ("counted", "factored"):
+        for seed, model in enumerate(("counted", "factored")):
             catalog = SILENT.format(silent=address, factor=factor)
             async with house.farebox(
                 data_dir, database_url, redis_url, server.url, base=CATALOG, catalog=catalog
             ) as farebox:
                 before = await server.totals()
-                answer = await farebox.chat(await farebox.caller(), PROSE, **more, model=model)
+                answer = await farebox.chat(await farebox.caller(), PROSE, **more, model=model, seed=seed)
                 charge, counted = (await farebox.charges())[-1], (await server.totals()).since(before)
                 figures.add(f"no usage, {word}, {model} {factor:.4f}", counted, charge)
                 assert answer.status == 200 and (charge["usage_source"], charge["outcome"]) == ("counted", "completed")
