@@ -29,7 +29,7 @@ migrate: env ## bring the database's schema up to this release
 	$(VENV)/bin/farebox migrate up
 
 test: env ## run the tests, except those marked torture or realmodel (TEST_ARGS: handed to pytest)
-	$(VENV)/bin/python -m pytest -m "not torture and not realmodel" $(TEST_ARGS)
+	$(VENV)/bin/python -m pytest -m "not torture and not realmodel" -n 2 --dist worksteal $(TEST_ARGS)
 
 test-realmodel: env env-realmodel ## chat through Farebox with llama.cpp's own server and hold the ledger against its counts
 	$(VENV)/bin/python -m pytest -m realmodel -s tests/realmodel $(TEST_ARGS)
