@@ -6,6 +6,7 @@ PYTHON ?=
 DEMO_ARGS ?= $(if $(ONCE),--once)
 SERVE_ARGS ?=
 TEST_ARGS ?=
+FUZZ_ARGS ?=
 
 # The environment is good for one lock, in one place: a copied folder has the old place in its scripts.
 ENV_KEY = $(shell { pwd; cat requirements/dev.txt; } | cksum)
@@ -13,7 +14,7 @@ REALMODEL_KEY = $(shell { pwd; cat requirements/realmodel.txt; } | cksum)
 SELF_KEY = $(shell cksum < pyproject.toml)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo serve migrate test check lock clean env test-realmodel env-realmodel
+.PHONY: help demo serve migrate test check lock fuzz clean env test-realmodel env-realmodel
 .DEFAULT_GOAL := help
 
 help: ## print these verbs
@@ -33,6 +34,9 @@ test: env ## run the tests, except those marked torture or realmodel (TEST_ARGS:
 
 test-realmodel: env env-realmodel ## chat through Farebox with llama.cpp's own server and hold the ledger against its counts
 	$(VENV)/bin/python -m pytest -m realmodel -s tests/realmodel $(TEST_ARGS)
+
+fuzz: env ## a million spoilt replies through every reader of streams and usage (FUZZ_ARGS="-n 10000": fewer)
+	$(VENV)/bin/python -m tests.fuzz.run $(FUZZ_ARGS)
 
 check: env ## lint, formatting and types
 	$(VENV)/bin/ruff check .

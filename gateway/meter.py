@@ -23,6 +23,7 @@ FRESH_PIECES_MAX = 256  # pieces kept apart before they are folded into one text
 FRESH_CHARS_MAX = 4096
 TIER_CHARS_MAX = 64  # a name longer than this is no service tier
 _USUAL_TIERS = ("auto", "default", "standard")
+ONE_CHOICE_MISSING_MIN = 48  # tokens a report must lack before it is taken to speak for one choice alone
 _PARTS_DEPTH_MAX = 8
 OF_ONE_CHOICE = "usage_of_one_choice"
 """The report spoke for one of several choices, as llama.cpp's does, which computes and writes them all."""
@@ -170,9 +171,11 @@ class StreamMeter:
         return self._covered and (report.output_known or not self._chars)
 
     def _speaks_for_one(self, told: int, counted: int) -> bool:
-        """Whether a number is nearer to the part of one choice than to all. Our vocabulary may be another one, so that
-        nothing is made of a small difference."""
-        return self._choices > 1 and 2 * self._choices * told < (self._choices + 1) * counted
+        """Whether a number is nearer to the part of one choice than to all. Our vocabulary may be another one, and a
+        report wins where it can be right: nothing is made of a small difference, and an explicit zero is a zero."""
+        missing = counted - told
+        nearer = 2 * self._choices * told < (self._choices + 1) * counted
+        return self._choices > 1 and told > 0 and missing >= ONE_CHOICE_MISSING_MIN and nearer
 
     def _of_all(self, report: dialect.Report, counted: Usage) -> Usage:
         """The report raised to what was counted; its input too, if of several prompts it spoke for one."""

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _LAST = re.compile(rb'"type"\s*:\s*"speech\.audio\.done"')
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:")
-_HEAD_BYTES = len(BOM) + max(map(len, _FIELDS))
+_NAME_BYTES = max(map(len, _FIELDS))
+_HEAD_BYTES = 64  # blank lines may stand before the first field; sound with so many of them is not waited for
 
 
 class SpeechRequest(PlainRequest, frozen=True, kw_only=True):
@@ -91,7 +92,7 @@ class SpeechTap:
         """Take what the backend sent, return what the caller gets now. Raises sse.EventTooLarge."""
         if self._way is None:
             self._head += data
-            if len(self._head) < _HEAD_BYTES:
+            if len(self._start) < _NAME_BYTES and len(self._head) < _HEAD_BYTES:
                 return b""
             return self._decide()
         return self._way.feed(data)
@@ -101,9 +102,14 @@ class SpeechTap:
         held = self._decide() if self._way is None and self._head else b""
         return held + (self._way.close() if self._way else b"")
 
+    @property
+    def _start(self) -> bytes:
+        """What tells sound from events: the same bytes, however many came at once."""
+        return self._head[:_HEAD_BYTES].removeprefix(BOM).lstrip(b"\r\n")
+
     def _decide(self) -> bytes:
+        events = self._start.startswith(self._starts)
         head, self._head = self._head, b""
-        events = head.removeprefix(BOM).lstrip(b"\r\n").startswith(self._starts)
         self._way = self._events if events else RawTap(self.meter)
         return self._way.feed(head)
 

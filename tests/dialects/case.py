@@ -1,7 +1,7 @@
 """One habit of one kind of backend, as a value: what it sends, and what of it is to be charged.
 
-Cases are written down in the files beside this one, by hand and from what vendors document; nothing in them was computed
-by the code they test. Here is what they have in common: the request, the frame, the ways of cutting, the prices.
+Cases are written down in the files beside this one, by hand and from what vendors document; nothing in them was
+computed by the code they test. Here is what they share: the request, the frame, the ways of cutting, the prices.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.gateway.forms import CONTENT_TYPE, file, form, part
 from tests.gateway.test_duration import wav
 
 COUNTED_INPUT = 1009
-"""What our count of a request is taken to be where the backend does not say; an answer has as many tokens as letters."""
+"""Tokens of a request where the backend does not say them; an answer has as many as it has letters."""
 SECONDS_SENT = 3
 NAMED = ("responses", "messages")
 """Routes whose events have names and whose streams end without `[DONE]`."""

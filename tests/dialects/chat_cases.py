@@ -1,4 +1,4 @@
-"""Habits of chat and text completions. Each is how at least one vendor or server does it; the names say what is special."""
+"""Habits of chat and text completions. Each is how some vendor or server does it; the names say what is special."""
 
 from __future__ import annotations
 
@@ -130,13 +130,28 @@ PLACES = [
         alone(oai(9, 4)),
         asks={"n": 2},
     ),
+    chat(
+        "two choices, usage of one (llama.cpp)",
+        Usage(input=1000, output=2 * len("Grüße " * 20)),
+        *(said("Grüße " * 20, index) for index in (0, 1)),
+        *(finish(index=index) for index in (0, 1)),
+        alone(oai(1000, 10)),
+        asks={"n": 2},
+        source=COUNTED,
+        problems=("usage_of_one_choice",),
+    ),
     last("explicit zeros are zeros", Usage(), oai(0, 0)),
     last("an empty object is no usage", BY_COUNT, {}, source=COUNTED),
-    last("completion alone: the input is counted", Usage(input=COUNTED_INPUT, output=31), {"completion_tokens": 31}, source=COUNTED),
+    last(
+        "completion alone: the input is counted",
+        Usage(input=COUNTED_INPUT, output=31),
+        {"completion_tokens": 31},
+        source=COUNTED,
+    ),
     last("prompt and total: the rest is output", Usage(input=7, output=5), {"prompt_tokens": 7, "total_tokens": 12}),
     last("whole numbers written as floats", Usage(input=12, output=3), oai(12.0, 3.0)),
     last("strings beside the numbers", Usage(input=12, output=3), oai(12, 3, provider="x", note=None, id="u")),
-]  # fmt: skip
+]
 
 PARTS = [
     last(
@@ -152,14 +167,26 @@ PARTS = [
     last(
         "hit and miss (DeepSeek)",
         Usage(input=6, cache_read=64, output=14, reasoning=205),
-        oai(70, 219, prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=6,
-            completion_tokens_details={"reasoning_tokens": 205}),
+        oai(
+            70,
+            219,
+            prompt_cache_hit_tokens=64,
+            prompt_cache_miss_tokens=6,
+            completion_tokens_details={"reasoning_tokens": 205},
+        ),
     ),
     last(
         "cache and its writing inside the input (OpenAI with explicit caching)",
         Usage(input=100, cache_read=500, cache_write=250, cache_write_1h=150, output=9),
-        oai(1000, 9, prompt_tokens_details={"cached_tokens": 500, "cache_write_tokens": 400,
-                                            "cache_write_tokens_details": {"ttl_30m": 250, "ttl_12h": 150}}),
+        oai(
+            1000,
+            9,
+            prompt_tokens_details={
+                "cached_tokens": 500,
+                "cache_write_tokens": 400,
+                "cache_write_tokens_details": {"ttl_30m": 250, "ttl_12h": 150},
+            },
+        ),
     ),
     last(
         "Anthropic's names in a chat whose input holds them",
@@ -179,14 +206,21 @@ PARTS = [
     last(
         "reasoning beside the output: the total tells (xAI)",
         Usage(input=32, output=9, reasoning=415),
-        oai(32, 9, 456, prompt_tokens_details={"text_tokens": 32, "cached_tokens": 0},
-            completion_tokens_details={"reasoning_tokens": 415}, num_sources_used=0),
+        oai(
+            32,
+            9,
+            456,
+            prompt_tokens_details={"text_tokens": 32, "cached_tokens": 0},
+            completion_tokens_details={"reasoning_tokens": 415},
+            num_sources_used=0,
+        ),
     ),
     last(
         "reasoning and cache both beside",
         Usage(input=32, cache_read=64, output=9, reasoning=415),
-        oai(32, 9, 520, prompt_tokens_details={"cached_tokens": 64},
-            completion_tokens_details={"reasoning_tokens": 415}),
+        oai(
+            32, 9, 520, prompt_tokens_details={"cached_tokens": 64}, completion_tokens_details={"reasoning_tokens": 415}
+        ),
     ),
     last(
         "reasoning larger than the output, and no total",
@@ -208,8 +242,12 @@ PARTS = [
     last(
         "sound in and out (OpenAI audio)",
         Usage(input=20, audio_in=80, output=40, audio_out=160),
-        oai(100, 200, prompt_tokens_details={"audio_tokens": 80, "text_tokens": 20},
-            completion_tokens_details={"audio_tokens": 160, "text_tokens": 40}),
+        oai(
+            100,
+            200,
+            prompt_tokens_details={"audio_tokens": 80, "text_tokens": 20},
+            completion_tokens_details={"audio_tokens": 160, "text_tokens": 40},
+        ),
     ),
     last(
         "pictures in, itemised",
@@ -219,15 +257,21 @@ PARTS = [
     last(
         "searches counted beside (Perplexity)",
         Usage(input=8, output=431, web_searches=3),
-        oai(8, 431, search_context_size="low", num_search_queries=3, citation_tokens=0,
-            cost={"input_tokens_cost": 0.0, "request_cost": 0.005, "total_cost": 0.0054}),
+        oai(
+            8,
+            431,
+            search_context_size="low",
+            num_search_queries=3,
+            citation_tokens=0,
+            cost={"input_tokens_cost": 0.0, "request_cost": 0.005, "total_cost": 0.0054},
+        ),
     ),
     last(
         "predictions accepted and rejected are output already (OpenAI)",
         Usage(input=5, output=50),
         oai(5, 50, completion_tokens_details={"accepted_prediction_tokens": 20, "rejected_prediction_tokens": 12}),
     ),
-]  # fmt: skip
+]
 
 FRAMES = [
     chat(
@@ -237,9 +281,17 @@ FRAMES = [
         b": OPENROUTER PROCESSING\n\n",
         said("Hi", provider="X"),
         finish(),
-        alone(oai(194, 13, cost=0.95, is_byok=False, cost_details={"upstream_inference_cost": None},
-                  prompt_tokens_details={"cached_tokens": 110, "cache_write_tokens": 0, "audio_tokens": 0},
-                  completion_tokens_details={"reasoning_tokens": 12, "image_tokens": 0})),
+        alone(
+            oai(
+                194,
+                13,
+                cost=0.95,
+                is_byok=False,
+                cost_details={"upstream_inference_cost": None},
+                prompt_tokens_details={"cached_tokens": 110, "cache_write_tokens": 0, "audio_tokens": 0},
+                completion_tokens_details={"reasoning_tokens": 12, "image_tokens": 0},
+            )
+        ),
     ),
     chat(
         "no space behind the colon, ids, a retry time",
@@ -270,8 +322,10 @@ FRAMES = [
         Usage(input=9, cache_read=3, output=4),
         *WORDS,
         finish(),
-        alone(oai(12, 4, prompt_tokens_details={"cached_tokens": 3}),
-              timings={"cache_n": 3, "prompt_n": 9, "predicted_n": 4}),
+        alone(
+            oai(12, 4, prompt_tokens_details={"cached_tokens": 3}),
+            timings={"cache_n": 3, "prompt_n": 9, "predicted_n": 4},
+        ),
     ),
     chat(
         "a fingerprint, no total (Ollama's compatible door, old)",
@@ -291,18 +345,41 @@ FRAMES = [
     chat(
         "a tool call is counted by name and arguments",
         Usage(input=COUNTED_INPUT, output=len("weather") + len('{"in":"Köln"}')),
-        said("") | {"choices": [{"index": 0, "delta": {"tool_calls": [
-            {"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": '{"in":'}}]}}]},
-        said("") | {"choices": [{"index": 0, "delta": {"tool_calls": [
-            {"index": 0, "function": {"arguments": '"Köln"}'}}]}}]},
+        said("")
+        | {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {
+                        "tool_calls": [
+                            {"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": '{"in":'}}
+                        ]
+                    },
+                }
+            ]
+        },
+        said("")
+        | {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": '"Köln"}'}}]}}]},
         finish("tool_calls"),
         source=COUNTED,
     ),
     chat(
         "content in typed parts (Mistral's thinking models)",
         Usage(input=COUNTED_INPUT, output=len("hmso")),
-        said("") | {"choices": [{"index": 0, "delta": {"content": [
-            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "so"}]}}]},
+        said("")
+        | {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {
+                        "content": [
+                            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                            {"type": "text", "text": "so"},
+                        ]
+                    },
+                }
+            ]
+        },
         finish(),
         source=COUNTED,
     ),
@@ -321,16 +398,27 @@ FRAMES = [
         source=COUNTED,
         failed=True,
     ),
-]  # fmt: skip
+]
 
 TIERS = [
-    chat("service tier flex", Usage(input=4, output=2), said("a", service_tier="flex"),
-         alone(oai(4, 2), service_tier="flex"), variant="flex"),
-    chat("asked for priority, served by default", Usage(input=4, output=2), said("a", service_tier="priority"),
-         alone(oai(4, 2), service_tier="default")),
-    chat("service tier null", Usage(input=4, output=2), said("a", service_tier=None),
-         alone(oai(4, 2), service_tier=None)),
-]  # fmt: skip
+    chat(
+        "service tier flex",
+        Usage(input=4, output=2),
+        said("a", service_tier="flex"),
+        alone(oai(4, 2), service_tier="flex"),
+        variant="flex",
+    ),
+    chat(
+        "asked for priority, served by default",
+        Usage(input=4, output=2),
+        said("a", service_tier="priority"),
+        alone(oai(4, 2), service_tier="default"),
+    ),
+    chat(
+        "service tier null", Usage(input=4, output=2), said("a", service_tier=None), alone(oai(4, 2), service_tier=None)
+    ),
+]
+
 
 def reply(content: str, **more: Any) -> dict[str, Any]:
     """A whole answer."""
@@ -343,13 +431,28 @@ def whole(name: str, usage: Usage, sends: Any, **more: Any) -> Case:
 
 
 WHOLE = [
-    whole("whole, priority", Usage(input=4, output=2), reply("Hi", usage=oai(4, 2), service_tier="priority"),
-          variant="priority", house=True),
+    whole(
+        "whole, priority",
+        Usage(input=4, output=2),
+        reply("Hi", usage=oai(4, 2), service_tier="priority"),
+        variant="priority",
+        house=True,
+    ),
     whole("whole, no usage", Usage(input=COUNTED_INPUT, output=5), reply("Hallo"), source=COUNTED),
-    whole("whole, cache and reasoning", Usage(input=6, cache_read=64, output=14, reasoning=205),
-          reply("Hi", usage=oai(70, 219, prompt_tokens_details={"cached_tokens": 64},
-                                completion_tokens_details={"reasoning_tokens": 205}))),
-]  # fmt: skip
+    whole(
+        "whole, cache and reasoning",
+        Usage(input=6, cache_read=64, output=14, reasoning=205),
+        reply(
+            "Hi",
+            usage=oai(
+                70,
+                219,
+                prompt_tokens_details={"cached_tokens": 64},
+                completion_tokens_details={"reasoning_tokens": 205},
+            ),
+        ),
+    ),
+]
 
 
 def wrote(text: str, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -362,17 +465,38 @@ def completion(name: str, usage: Usage, *sends: Any, **more: Any) -> Case:
 
 
 COMPLETIONS = [
-    completion("usage last", Usage(input=14, output=16), wrote("é to"), wrote("", usage=None),
-               wrote("") | {"choices": [], "usage": oai(14, 16)}, house=True),
-    completion("every chunk (vLLM)", Usage(input=3, output=2), wrote("a", usage=oai(3, 1)), wrote("b", usage=oai(3, 2))),
+    completion(
+        "usage last",
+        Usage(input=14, output=16),
+        wrote("é to"),
+        wrote("", usage=None),
+        wrote("") | {"choices": [], "usage": oai(14, 16)},
+        house=True,
+    ),
+    completion(
+        "every chunk (vLLM)", Usage(input=3, output=2), wrote("a", usage=oai(3, 1)), wrote("b", usage=oai(3, 2))
+    ),
     completion("none", Usage(input=COUNTED_INPUT, output=4), wrote("a té"), source=COUNTED),
-    completion("the echoed prompt is no output", Usage(input=COUNTED_INPUT, output=len(" upon")), wrote("On"),
-               wrote("ce upon"), source=COUNTED, asks={"echo": True}),
-    completion("two prompts, one usage", Usage(input=8, output=6), *(wrote("ab", index) for index in (0, 1)),
-               wrote("") | {"choices": [], "usage": oai(8, 6)}, asks={"prompt": ["one", "two"]}),
-]  # fmt: skip
+    completion(
+        "the echoed prompt is no output",
+        Usage(input=COUNTED_INPUT, output=len(" upon")),
+        wrote("On"),
+        wrote("ce upon"),
+        source=COUNTED,
+        asks={"echo": True},
+    ),
+    completion(
+        "two prompts, one usage",
+        Usage(input=8, output=6),
+        *(wrote("ab", index) for index in (0, 1)),
+        wrote("") | {"choices": [], "usage": oai(8, 6)},
+        asks={"prompt": ["one", "two"]},
+    ),
+]
 COMPLETIONS.append(
-    Case("whole", "completions", Usage(input=14, output=16), wrote("x") | {"usage": oai(14, 16)}, whole=True, house=True)
+    Case(
+        "whole", "completions", Usage(input=14, output=16), wrote("x") | {"usage": oai(14, 16)}, whole=True, house=True
+    )
 )
 
 CASES = [*PLACES, *PARTS, *FRAMES, *TIERS, *WHOLE, *COMPLETIONS]

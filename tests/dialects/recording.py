@@ -181,7 +181,9 @@ def _response(response: dict[str, Any]) -> Usage:
     said = response["usage"]
     given, made = _object(said.get("input_tokens_details")), _object(said.get("output_tokens_details"))
     cached, written, thought = (
-        given.get("cached_tokens", 0), given.get("cache_write_tokens", 0), made.get("reasoning_tokens", 0)
+        given.get("cached_tokens", 0),
+        given.get("cache_write_tokens", 0),
+        made.get("reasoning_tokens", 0),
     )
     told = _object(_object(response.get("tool_usage")).get("web_search")).get("num_requests")
     seen = sum(map(_is_search, response.get("output", ())))

@@ -1,4 +1,4 @@
-"""Every dialect, however the network cuts it: its bytes pass unchanged, its usage is read right, its charge is exact."""
+"""Every dialect, however the network cuts it: its bytes pass unchanged, it is read right, its charge is exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded streams, cut in every way and read in this process; `tests/stories/test_recordings.py` sends them over sockets."""
+"""Recorded streams, cut in every way, read in this process; `tests/stories/test_recordings.py` uses sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import pytest
 
 from ledger.price import charge_amount
 from ledger.usage import Usage, UsageSource
-from tests.dialects.case import COUNTED_INPUT, FACTOR_PPM, NEWLINES, Case, cost_of, cuts, letters, price, read, relayed, tapped
+from tests.dialects.case import (
+    COUNTED_INPUT,
+    FACTOR_PPM,
+    NEWLINES,
+    Case,
+    cost_of,
+    cuts,
+    letters,
+    price,
+    read,
+    relayed,
+    tapped,
+)
 from tests.dialects.recording import Recording, recordings
 
 RECORDINGS = recordings()

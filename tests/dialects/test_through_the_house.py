@@ -1,4 +1,4 @@
-"""One dialect of each route and kind of reply through a whole Farebox: what the vendor said is what the ledger booked."""
+"""One dialect of each route and kind of reply through a whole Farebox: what was said is what the ledger booked."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What holds for every reply, however spoilt: nothing is raised but the documented error, no part and no charge is below
-zero or absurd, every problem has a documented name, cutting changes nothing, nothing unsafe passes."""
+"""What holds for every reply, however spoilt: nothing is raised but the documented error, no part and no charge is
+below zero or absurd, every problem has a documented name, cutting changes nothing, nothing unsafe passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway import dialect
-from gateway.meter import Reading
+from gateway.meter import OF_ONE_CHOICE, Reading
 from gateway.sse import LINE_BYTES_MAX, EventTooLarge
 from gateway.surface import Meter, Request
 from ledger.money import format_usd
@@ -22,7 +22,19 @@ from tests.fuzz import inputs
 
 PART_MAX = 64 * 128 * 100_000_000  # answers of a stream, pictures of an order, tokens that are believed of one
 LIMITS = (LINE_BYTES_MAX, LINE_BYTES_MAX, LINE_BYTES_MAX, 700)
-WORDS = frozenset((*dialect._ALIASES, "cache_read", "cache_write", "cache_write_1h", "image_gen", "seconds", "duration", "data"))
+WORDS = frozenset(
+    (
+        *dialect._ALIASES,
+        "cache_read",
+        "cache_write",
+        "cache_write_1h",
+        "image_gen",
+        "seconds",
+        "duration",
+        "data",
+        OF_ONE_CHOICE,
+    )
+)
 """The words of `problems`, which are the values of a metric's label; docs/metering.md tells each."""
 _GUARDED = ("event", "selected_model_id")
 
@@ -39,12 +51,12 @@ class Outcome(NamedTuple):
 
 def check(rng: random.Random) -> None:
     """One input, drawn and tried. Raises AssertionError or whatever escaped."""
-    names, found = _drawn()
-    case, seed = found[rng.choice(names)]
+    routes, found = _drawn()
+    case, seed = rng.choice(found[rng.choice(routes)])
     kind = rng.random()
     if kind < 0.12:
         return check_usage(inputs.usage_object(rng), inputs.usage_object(rng))
-    data = inputs.spoilt(rng, seed, found[rng.choice(names)][1])
+    data = inputs.spoilt(rng, seed, rng.choice(found[rng.choice(routes)])[1])
     if case.whole or kind < 0.2:
         check_whole(case, data)
     else:
@@ -147,14 +159,19 @@ def _object(text: bytes) -> dict[str, Any]:
 
 
 @cache
-def _drawn() -> tuple[list[str], dict[str, tuple[Case, bytes]]]:
-    found = inputs.seeds()
-    return sorted(found), found
+def _drawn() -> tuple[list[str], dict[str, list[tuple[Case, bytes]]]]:
+    """Seeds by route: each route is drawn as often as any other, chats twice as often."""
+    by_route: dict[str, list[tuple[Case, bytes]]] = {}
+    for case, seed in inputs.seeds().values():
+        by_route.setdefault(case.route, []).append((case, seed))
+    return [*sorted(by_route), "chat.completions"], by_route
 
 
 @cache
 def _request_by(route: str, body: bytes, content_type: str) -> Request:
-    return next(iter(case for case, _ in inputs.seeds().values() if case.route == route)).surface.parse(body, content_type)
+    return next(iter(case for case, _ in inputs.seeds().values() if case.route == route)).surface.parse(
+        body, content_type
+    )
 
 
 def _request(case: Case) -> Request:

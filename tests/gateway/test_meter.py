@@ -59,10 +59,11 @@ def choices(*texts: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("told", "usage", "problems"),
     [
-        (report(9, 4), Usage(input=9, output=4), ()),
-        (report(9, 3), Usage(input=9, output=3), ()),  # another vocabulary may have longer tokens
-        (report(9, 2), Usage(input=9, output=4), ("usage_of_one_choice",)),
-        (report(4, 2), Usage(input=8, output=4), ("usage_of_one_choice",)),  # each choice had a prompt of its own
+        (report(90, 400), Usage(input=90, output=400), ()),
+        (report(90, 300), Usage(input=90, output=300), ()),  # another vocabulary may have longer tokens
+        (report(90, 200), Usage(input=90, output=400), ("usage_of_one_choice",)),
+        (report(100, 200), Usage(input=200, output=400), ("usage_of_one_choice",)),  # each choice had its own prompt
+        (report(90, 0), Usage(input=90, output=0), ()),  # an explicit zero is a zero
     ],
 )
 def test_a_report_that_speaks_for_one_of_several_choices_is_raised_to_the_count(
@@ -71,7 +72,12 @@ def test_a_report_that_speaks_for_one_of_several_choices_is_raised_to_the_count(
     meter = metered(choices("one two", "three four", usage=told))
     source = UsageSource.COUNTED if problems else UsageSource.REPORTED
     assert not meter.sure
-    assert meter.reading(8, 4) == Reading(usage, source, problems)
+    assert meter.reading(200 if told["prompt_tokens"] == 100 else 80, 400) == Reading(usage, source, problems)
+
+
+def test_a_small_report_for_several_choices_is_believed() -> None:
+    meter = metered(choices("one two", "three four", usage=report(9, 2)))
+    assert meter.reading(8, 4) == Reading(Usage(input=9, output=2), UsageSource.REPORTED)
 
 
 def test_a_report_that_speaks_for_one_choice_does_not_lower_the_running_estimate() -> None:

@@ -93,6 +93,14 @@ def test_events_pass_and_their_tokens_are_charged_as_sound_instead_of_characters
     assert stream.meter.reading(0, 0) == Reading(Usage(input=14, audio_out=101), UsageSource.REPORTED)
 
 
+@pytest.mark.parametrize("blank", [b"\n" * 9, b"\r\n" * 20, b"\xef\xbb\xbf" + b"\n" * 9])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_events_behind_blank_lines_are_events_however_they_are_cut(blank: bytes, size: int) -> None:
+    stream, sent = tapped(), blank + DELTA + DONE
+    assert passed(stream, sent, list(range(0, len(sent), size))) == sent
+    assert stream.meter.reading(0, 0) == Reading(Usage(input=14, audio_out=101), UsageSource.REPORTED)
+
+
 def test_the_last_event_waits() -> None:
     stream = tapped()
     assert stream.feed(DELTA) == DELTA

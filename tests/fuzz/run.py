@@ -1,6 +1,7 @@
-"""`make fuzz`: a million spoilt replies through every reader, in a process per core. `-n` how many, `--seed` where to begin.
+"""`make fuzz`: a million spoilt replies through every reader, in a process per core.
 
-An input is known by its number alone, so that what failed can be tried again: `python -m tests.fuzz --only NUMBER`.
+`-n` says how many, `--seed` where to begin.
+An input is known by its number alone, so that what failed can be tried again: `python -m tests.fuzz.run --only NUMBER`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
 from tests.fuzz.properties import check
 
@@ -57,13 +58,15 @@ def main() -> int:
         return 0
     end = given.seed + given.n
     batches = [range(at, min(at + BATCH, end)) for at in range(given.seed, end, BATCH)]
-    with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
-        return _report(pool.imap_unordered(batch, batches), given.n)
+    # A process that dies breaks this pool, and does not hang it.
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        return _report([pool.submit(batch, numbers) for numbers in batches], given.n)
 
 
-def _report(results: Iterable[tuple[int, list[str]]], due: int) -> int:
+def _report(results: list[Future[tuple[int, list[str]]]], due: int) -> int:
     begun, done, wrong = time.monotonic(), 0, 0
-    for count, said in results:
+    for result in as_completed(results):
+        count, said = result.result()
         done += count
         wrong += len(said)
         print("\n".join(said[:3]), end="\n" if said else "")
