@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -33,6 +34,7 @@ _BACKLOG = 4096
 # Above the 15 s after which Open WebUI's client drops an idle connection: the side that asks closes first.
 _KEEP_ALIVE_S = 75
 _CLOSE_S = 5
+_FILES_MAX = 65_536
 
 
 class StartError(Exception):
@@ -76,6 +78,15 @@ async def engines(settings: Settings) -> AsyncIterator[Urls]:
             await asyncio.to_thread(embedded.stop)
 
 
+def allow_many_sockets() -> None:
+    """Raise this process's own bound on open files as far as it may: a call takes two sockets, and the usual bound of
+    1 024 would refuse callers long before ``limits.streams_max`` does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def pepper_of(settings: Settings) -> SecretStr:
     """The secret under which key digests are made: the setting, else one made once in the data folder."""
     return settings.key_pepper or ensure_secret(settings.data_dir / "key_pepper")
@@ -87,6 +98,7 @@ async def running(settings: Settings, declared: Declared, *, calls: BinaryIO | N
 
     ``calls`` takes the line of each call (None: standard output).
     """
+    allow_many_sockets()
     async with AsyncExitStack() as stack:
         front = stack.enter_context(_listening(settings.bind))
         metrics_socket = stack.enter_context(_listening(settings.metrics_bind)) if settings.metrics_bind else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from config.catalog import Declared
-from farebox.serve import StartError, engines, pepper_of, running, signals
+from farebox.serve import StartError, allow_many_sockets, engines, pepper_of, running, signals
 from tests import house
 from tests.backend import Backend
 
@@ -79,3 +80,14 @@ async def test_a_signal_asks_to_end_and_a_second_one_to_hurry(number: signal.Sig
         os.kill(os.getpid(), number)
         await asyncio.wait_for(hurry.wait(), 2)
     signal.signal(number, before)
+
+
+def test_the_bound_on_open_files_is_raised_as_far_as_it_may_be() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        allow_many_sockets()
+        most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

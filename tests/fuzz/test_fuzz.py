@@ -28,7 +28,12 @@ def test_spoilt_replies_break_nothing() -> None:
 
 @pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 @pytest.mark.parametrize(
-    "piece", [b'data: {"type":"x","choices":[{"delta":{"content":"word "}}]}\n\n', b"data: {,\n", b": a comment that keeps the line alive\n"]
+    "piece",
+    [
+        b'data: {"type":"x","choices":[{"delta":{"content":"word "}}]}\n\n',
+        b"data: {,\n",
+        b": a comment that keeps the line alive\n",
+    ],
 )
 def test_an_endless_reply_is_not_kept(case: Case, piece: bytes) -> None:
     block = piece * (8 * 1024 // len(piece))
