@@ -204,7 +204,8 @@ class ModelForm(Form):
     title: str = ""
     description: str = ""
     kind: Kind = "chat"
-    tokenizer: str | None = None
+    # The vocabularies that are there offline; another model is counted by the nearest one and its factor.
+    tokenizer: Literal["o200k_base", "cl100k_base"] | None = None
     tokenizer_factor: Ppm = _PPM
     context: Tokens | None = None
     max_output: Tokens | None = None

@@ -13,6 +13,7 @@ from config.catalog import Declared, Rates
 from config.catalog_file import KindsForm, read_catalog
 from config.complaints import ComplaintsError
 from config.toml_file import read_toml
+from gateway.tokens import ENCODINGS
 from ledger.price import Step
 from ledger.usage import KINDS
 from policies.tier import Allowance, Window
@@ -160,3 +161,17 @@ def test_a_broken_entry_is_not_told_to_be_missing_as_well() -> None:
 )
 def test_what_cannot_be_meant_is_refused_in_its_place(text: str, where: str) -> None:
     assert set(complaints(text)) == {where}
+
+
+def test_a_tokenizer_that_is_not_there_is_told_with_those_that_are() -> None:
+    model = {"id": "m", "upstream": "a", "tokenizer": "llama3", "prices": {"input": "1"}}
+    with pytest.raises(ComplaintsError) as told:
+        read_catalog({"upstreams": [{"name": "a", "base_url": "http://127.0.0.1/v1"}], "models": [model]})
+    (complaint,) = told.value.complaints
+    assert complaint.where == "models[0].tokenizer" and "o200k_base" in complaint.what
+
+
+def test_the_tokenizers_a_model_may_name_are_the_loaded_ones() -> None:
+    for name in ENCODINGS:
+        model = {"id": "m", "upstream": "a", "tokenizer": name, "prices": {"input": "1"}}
+        read_catalog({"upstreams": [{"name": "a", "base_url": "http://127.0.0.1/v1"}], "models": [model]})
