@@ -45,10 +45,6 @@ class RerankRequest(PlainRequest, frozen=True, kw_only=True):
         return encode(self.texts)
 
 
-class _Meta(msgspec.Struct):
-    tokens: Any = None
-
-
 class _Reply(msgspec.Struct):
     usage: Any = None
     meta: Any = None

@@ -1,4 +1,4 @@
-"""The answer of a policy, as a value: allow or deny, with the numbers a caller needs to act on it.
+"""The denial of a policy, as a value, and where a caller stands: with the numbers needed to act on it.
 
 No status code, no sentence: those are made where the answer leaves the house.
 """
@@ -36,12 +36,6 @@ class Standing(Struct, frozen=True):
     limit: int
     remaining: int
     reset_ms: int
-
-
-class Allow(Struct, frozen=True):
-    """Yes, and where the caller stands: one standing per kind of window that was asked."""
-
-    standings: tuple[Standing, ...] = ()
 
 
 def strictest(answers: Iterable[Deny | None]) -> Deny | None:
