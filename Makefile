@@ -7,6 +7,7 @@ DEMO_ARGS ?= $(if $(ONCE),--once)
 SERVE_ARGS ?=
 TEST_ARGS ?=
 FUZZ_ARGS ?=
+API_ARGS ?=
 
 # The environment is good for one lock, in one place: a copied folder has the old place in its scripts.
 ENV_KEY = $(shell { pwd; cat requirements/dev.txt; } | cksum)
@@ -14,7 +15,7 @@ REALMODEL_KEY = $(shell { pwd; cat requirements/realmodel.txt; } | cksum)
 SELF_KEY = $(shell cksum < pyproject.toml)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo serve migrate test check lock fuzz clean env test-realmodel env-realmodel
+.PHONY: help demo serve migrate test test-api check lock fuzz clean env test-realmodel env-realmodel
 .DEFAULT_GOAL := help
 
 help: ## print these verbs
@@ -32,6 +33,9 @@ migrate: env ## bring the database's schema up to this release
 test: env ## run the tests, except those marked torture or realmodel (TEST_ARGS: handed to pytest)
 	$(VENV)/bin/python -m pytest -m "not torture and not realmodel" -n 2 --dist worksteal $(TEST_ARGS)
 
+test-api: env ## schemathesis over the admin API's document, in every role (API_ARGS="--seconds 20 --seed 1")
+	$(VENV)/bin/python -m tests.admin_api.fuzz $(API_ARGS)
+
 test-realmodel: env env-realmodel ## chat through Farebox with llama.cpp's own server and hold the ledger against its counts
 	$(VENV)/bin/python -m pytest -m realmodel -s tests/realmodel $(TEST_ARGS)
 
@@ -44,8 +48,8 @@ check: env ## lint, formatting and types
 	$(VENV)/bin/mypy
 
 lock: ## resolve the dependencies anew into requirements/ (needs uv)
-	$(call compile,runtime,--extra embedded)
-	$(call compile,dev,--extra embedded --group dev --constraint requirements/runtime.txt)
+	$(call compile,runtime,--extra embedded --extra tokenizers)
+	$(call compile,dev,--extra embedded --extra tokenizers --group dev --constraint requirements/runtime.txt)
 	$(call compile,realmodel,,requirements/realmodel.in)
 
 define compile
