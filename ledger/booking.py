@@ -16,14 +16,23 @@ import msgspec
 
 from ledger.hold import Closing, Hold, Outcome, Settlement
 from ledger.ids import uuid7
-from ledger.journal import Entry, Posting
+from ledger.journal import CURRENCY, Entry, Posting
 from ledger.usage import Usage, UsageSource
-from ledger.wallet import Wallet
+from ledger.wallet import Grant, Wallet
+
+
+@dataclass(slots=True)
+class BudgetMove:
+    """By how much a budget's sums change."""
+
+    spent: int = 0
+    held: int = 0
 
 
 @dataclass(slots=True)
 class Booking:
-    """Rows to insert (charges, entries, postings, new grants) and to update (wallets, their changed grants, holds)."""
+    """Rows to insert (charges, entries, postings, new grants) and to update (wallets, their changed grants, holds,
+    budgets)."""
 
     charges: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -31,6 +40,7 @@ class Booking:
     new_grants: list[dict[str, Any]] = field(default_factory=list)
     wallets: dict[UUID, tuple[Wallet, datetime | None]] = field(default_factory=dict)
     holds: dict[UUID, Hold] = field(default_factory=dict)
+    budgets: dict[UUID, BudgetMove] = field(default_factory=dict)
 
     def enter(self, kind: str, ref: str, booked_at: datetime, legs: Iterable[Posting]) -> UUID | None:
         """A journal entry of these legs; None when there is nothing to move. Raises journal.Unbalanced."""
@@ -53,7 +63,36 @@ class Booking:
             )
         return entry.id
 
-    def charge(self, event: Settlement, closing: Closing) -> None:
+    def take_back(self, kind: str, entries: Iterable[list[Posting]], now: datetime) -> None:
+        """The entries of grants that lost what they held: ``expiry`` or ``replaced``."""
+        for legs in entries:
+            self.enter(kind, f"{kind}:{legs[0].grant_id}:{now.isoformat()}", now, legs)
+
+    def fill(self, wallet: Wallet, grant: Grant, now: datetime) -> UUID:
+        """A grant out of its funding into the wallet: the id of its entry. The wallet must be touched, too."""
+        funding = Posting(grant.funding, grant.remaining, currency=wallet.currency)
+        self.make(wallet, grant, now)
+        entry_id = self.enter("grant", f"grant:{grant.id}", now, [funding, wallet.add(grant)])
+        assert entry_id is not None  # a grant brings at least one unit
+        return entry_id
+
+    def make(self, wallet: Wallet, grant: Grant, now: datetime) -> None:
+        """The row of a grant, with what it brings as its amount."""
+        self.new_grants.append(
+            {
+                "id": grant.id,
+                "wallet_id": wallet.id,
+                "kind": grant.kind,
+                "amount": grant.remaining,
+                "priority": grant.priority,
+                "starts_at": now,
+                "expires_at": grant.expires_at,
+                "source": grant.source,
+                "funding": grant.funding,
+            }
+        )
+
+    def charge(self, event: Settlement, closing: Closing, currency: str = CURRENCY) -> None:
         """The charge and the entry of one closing; nothing for a void."""
         if closing.rev is None:
             return
@@ -89,12 +128,21 @@ class Booking:
                 "at": event.at,
                 "ttft_ms": event.ttft_ms,
                 "duration_ms": event.duration_ms,
+                "currency": currency,
             }
         )
 
     def touch(self, wallet: Wallet, due_at: datetime | None = None) -> None:
         """Write this wallet back; ``due_at`` None leaves its due instant as it is."""
         self.wallets[wallet.id] = (wallet, due_at)
+
+    def close(self, hold: Hold, *, charged: int, freed: int) -> None:
+        """Write this hold back; in its budgets, so much more is charged and so much less is locked."""
+        self.holds[hold.id] = hold
+        for budget_id in hold.budget_ids:
+            move = self.budgets.setdefault(budget_id, BudgetMove())
+            move.spent += charged
+            move.held -= freed
 
     def document(self) -> bytes:
         """The JSON document of ``statements.WRITE``. A new grant's wallet must have been touched, too."""

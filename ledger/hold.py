@@ -11,8 +11,8 @@ up and still spend it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -103,7 +103,8 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 @dataclass(slots=True)
 class Hold:
     """``amount`` is what was set aside, ``spent`` what charges have drawn; nano-units. ``checkpoint`` is what the call
-    had used at its last beat, with the usage that explains it."""
+    had used at its last beat, with the usage that explains it. ``budget_ids``: what it is counted in, beside its
+    wallet."""
 
     id: UUID
     wallet_id: UUID
@@ -115,6 +116,7 @@ class Hold:
     price_version: int
     factor_ppm: int
     facts: CallFacts
+    budget_ids: tuple[UUID, ...] = ()
 
     @property
     def locked(self) -> int:
@@ -155,6 +157,14 @@ class PriorCharge:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorRefund:
+    """What was given back of the call's charge already, with the legs of its entry."""
+
+    amount: int
+    postings: tuple[Posting, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """What one step writes: the charge's revision (None: no charge), its legs, and the part the wallet did not
     cover."""
@@ -165,13 +175,22 @@ class Closing:
     postings: tuple[Posting, ...] = ()
 
 
-def settle(wallet: Wallet, hold: Hold, prior: Sequence[PriorCharge], event: Settlement) -> Closing | None:
+def settle(
+    wallet: Wallet,
+    hold: Hold,
+    prior: Sequence[PriorCharge],
+    event: Settlement,
+    refunds: Sequence[PriorRefund] = (),
+) -> Closing | None:
     """Close the hold by the process's own word; None if it was already said (repeating changes nothing).
 
     The wallet pays what the hold has locked and, if the answer cost more, what is free beside it; the rest is overrun,
-    booked to bad debt: a wallet never goes below zero. A final after a provisional posts the difference.
+    booked to bad debt: a wallet never goes below zero. A final after a provisional posts the difference. A late word
+    that comes to less than was refunded since is not heard: nobody gets back more than was charged.
     """
     if hold.state is State.VOIDED or any(charge.rev is not Rev.PROVISIONAL for charge in prior):
+        return None
+    if sum(refund.amount for refund in refunds) > event.amount:
         return None
     provisional = prior[0] if prior else None
     if event.void and provisional is None:
@@ -183,7 +202,7 @@ def settle(wallet: Wallet, hold: Hold, prior: Sequence[PriorCharge], event: Sett
     free = wallet.available + hold.locked
     _release(wallet, hold)
     hold.state = state
-    legs, overrun = _difference(wallet, free, provisional, event)
+    legs, overrun = _difference(wallet, free, provisional, refunds, event)
     hold.spent += sum(leg.amount for leg in legs if leg.wallet_id)
     return Closing(rev, event.amount, overrun, transfer(legs, REVENUE_USAGE))
 
@@ -195,11 +214,11 @@ def expire(wallet: Wallet, hold: Hold) -> Closing:
     """
     hold.state = next_state(hold.state, Step.EXPIRE)
     if hold.facts.house:
-        legs = [Posting(EXPENSE_GOODWILL, hold.checkpoint)]
+        legs = [Posting(EXPENSE_GOODWILL, hold.checkpoint, currency=wallet.currency)]
         return Closing(Rev.PROVISIONAL, hold.checkpoint, 0, transfer(legs, REVENUE_USAGE))
     hold.spent = min(hold.checkpoint, hold.amount)
     overrun = hold.checkpoint - hold.spent
-    legs = [*wallet.burn(hold.spent), Posting(EXPENSE_BAD_DEBT, overrun)]
+    legs = [*wallet.burn(hold.spent), Posting(EXPENSE_BAD_DEBT, overrun, currency=wallet.currency)]
     wallet.held -= hold.spent
     return Closing(Rev.PROVISIONAL, hold.checkpoint, overrun, transfer(legs, REVENUE_USAGE))
 
@@ -221,18 +240,47 @@ def _release(wallet: Wallet, hold: Hold) -> None:
     wallet.held -= hold.locked
 
 
+def give_back(wallet: Wallet, booked: Iterable[Posting], amount: int) -> tuple[list[Posting], int]:
+    """Unwind so much of what a call's entries ``booked``, in their order: the legs (below zero), and how much of it is
+    overrun, which is forgiven first. Raises ValueError beyond what was booked and not given back yet."""
+    drawn = _outstanding(booked)
+    forgiven = min(amount, _on(EXPENSE_BAD_DEBT, drawn))
+    borne = min(amount - forgiven, _on(EXPENSE_GOODWILL, drawn))
+    legs = [
+        *wallet.unburn(drawn, amount - forgiven - borne),
+        Posting(EXPENSE_GOODWILL, -borne, currency=wallet.currency),
+        Posting(EXPENSE_BAD_DEBT, -forgiven, currency=wallet.currency),
+    ]
+    return legs, forgiven
+
+
+def _outstanding(booked: Iterable[Posting]) -> list[Posting]:
+    """What each account and grant still bears of a call, in the order in which they were first drawn on."""
+    sums: dict[tuple[str, UUID | None], Posting] = {}
+    for leg in booked:
+        if leg.account != REVENUE_USAGE:
+            before = sums.get((leg.account, leg.grant_id))
+            sums[leg.account, leg.grant_id] = replace(leg, amount=leg.amount + (before.amount if before else 0))
+    return list(sums.values())
+
+
+def _on(account: str, legs: Iterable[Posting]) -> int:
+    return sum(leg.amount for leg in legs if leg.account == account)
+
+
 def _difference(
-    wallet: Wallet, free: int, provisional: PriorCharge | None, event: Settlement
+    wallet: Wallet, free: int, provisional: PriorCharge | None, refunds: Sequence[PriorRefund], event: Settlement
 ) -> tuple[list[Posting], int]:
     """Debit legs (negative: given back) from what is already charged to ``event.amount``, and the overrun in all."""
     charged, overrun = (provisional.amount, provisional.overrun) if provisional else (0, 0)
     more = event.amount - charged
     if event.facts.house:
-        return [Posting(EXPENSE_GOODWILL, more)], 0
+        return [Posting(EXPENSE_GOODWILL, more, currency=wallet.currency)], 0
     if more >= 0:
         drawn = min(more, free)
-        return [*wallet.burn(drawn), Posting(EXPENSE_BAD_DEBT, more - drawn)], overrun + more - drawn
+        over = more - drawn
+        return [*wallet.burn(drawn), Posting(EXPENSE_BAD_DEBT, over, currency=wallet.currency)], overrun + over
     assert provisional is not None  # an amount is never negative, so less than charged means something was charged
-    forgiven = min(-more, overrun)
-    given_back = wallet.unburn(provisional.postings, -more - forgiven)
-    return [*given_back, Posting(EXPENSE_BAD_DEBT, -forgiven)], overrun - forgiven
+    booked = [*provisional.postings, *(leg for refund in refunds for leg in refund.postings)]
+    legs, forgiven = give_back(wallet, booked, -more)
+    return legs, overrun - forgiven

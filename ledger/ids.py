@@ -17,7 +17,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def uuid7() -> UUID:
     """A new id, unique without coordination (74 random bits)."""
-    return _assembled(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big"))
+    return _assembled(time.time_ns() // 1_000_000, _noise())
+
+
+def uuid7_at(instant: datetime) -> UUID:
+    """A new id as if it were made then: what is told later takes its place in the order of time."""
+    return _assembled((instant - _EPOCH) // _MILLISECOND, _noise())
 
 
 def floor(instant: datetime) -> UUID:
@@ -28,6 +33,10 @@ def floor(instant: datetime) -> UUID:
 def instant_of(call_id: UUID) -> datetime:
     """When a version 7 id was made, to the millisecond."""
     return _EPOCH + (call_id.int >> 80) * _MILLISECOND
+
+
+def _noise() -> int:
+    return int.from_bytes(os.urandom(10), "big")
 
 
 def _assembled(millis: int, noise: int) -> UUID:

@@ -18,6 +18,8 @@ EXPENSE_PROMO = "exp:promo"
 EXPENSE_GOODWILL = "exp:goodwill"
 EXPENSE_BAD_DEBT = "exp:bad_debt"
 CURRENCY = "USD"
+TOKENS = "TOK"
+"""The currency of an allowance in tokens: one unit is one token."""
 
 
 def wallet_account(wallet_id: UUID, kind: str) -> str:
@@ -62,7 +64,7 @@ class Entry:
 
 
 def transfer(debits: Iterable[Posting], credit_account: str) -> tuple[Posting, ...]:
-    """The given legs and the one system leg that balances them; legs of zero are left out."""
+    """The given legs, of one currency, and the one system leg that balances them; legs of zero are left out."""
     legs = [leg for leg in debits if leg.amount]
     total = sum(leg.amount for leg in legs)
-    return (*legs, Posting(credit_account, -total)) if total else tuple(legs)
+    return (*legs, Posting(credit_account, -total, currency=legs[0].currency)) if total else tuple(legs)

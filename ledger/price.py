@@ -13,7 +13,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from ledger.usage import KINDS, Usage
+from ledger.usage import KINDS, TOKEN_KINDS, Usage
 
 PPM = 1_000_000
 
@@ -103,6 +103,14 @@ class Price:
         if not name:
             return stepped
         return _raised(_rate(self.pico, self.variants[name], kind), base, stepped)
+
+
+BY_AMOUNT = 0
+"""In the place of a price version: a charge from outside that was asked for by its amount."""
+
+BY_TOKENS = -1
+TOKEN_PRICE = Price(BY_TOKENS, "", dict.fromkeys(TOKEN_KINDS, 1000))
+"""What a token wallet pays: at a factor of 1 000 000, one unit for one token of any kind."""
 
 
 def charge_amount(usage: Usage, price: Price, factor_ppm: int, variant: str = "") -> int:

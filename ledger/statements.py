@@ -5,20 +5,36 @@
 
 from __future__ import annotations
 
-OPEN = "SELECT * FROM open_holds($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+OPEN = "SELECT * FROM open_holds($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 
 BEAT = "SELECT * FROM beat_holds($1, $2, $3, $4, $5, $6, $7, $8)"
 
+# Rows that are not there yet are made by themselves, in the order of their ids, with nothing else locked.
+MAKE_BUDGETS = """
+    INSERT INTO budgets (id) SELECT DISTINCT id FROM unnest($1::uuid[]) AS id ORDER BY id ON CONFLICT (id) DO NOTHING
+"""
+
 # Those that somebody else has locked are left out: who books for many wallets waits for none of them.
 LOCK_WALLETS = """
-    SELECT id, spendable, held, due_at <= clock_timestamp() AS due, clock_timestamp() AS now
+    SELECT id, spendable, held, currency, due_at <= clock_timestamp() AS due, due_at = '-infinity' AS told,
+           clock_timestamp() AS now
     FROM wallets WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """
 
-WAIT_FOR_WALLET = """
-    SELECT id, spendable, held, due_at <= clock_timestamp() AS due, clock_timestamp() AS now
-    FROM wallets WHERE id = $1 FOR NO KEY UPDATE
+WAIT_FOR_WALLETS = """
+    SELECT id, spendable, held, currency, due_at <= clock_timestamp() AS due, due_at = '-infinity' AS told,
+           clock_timestamp() AS now
+    FROM wallets WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
+
+LOCK_BUDGETS = "SELECT 1 FROM budgets WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+
+MOVE_BUDGETS = """
+    UPDATE budgets SET spent = budgets.spent + t.spent, held = budgets.held + t.held
+    FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (id, spent, held) WHERE budgets.id = t.id
+"""
+
+BUDGET = "SELECT spent, held FROM budgets WHERE id = $1"
 
 WALLETS_KNOWN = "SELECT id FROM wallets WHERE id = ANY ($1::uuid[])"
 
@@ -29,14 +45,20 @@ GRANTS = """
 
 HOLDS = """
     SELECT id, wallet_id, amount, spent, state, checkpoint, usage::text AS usage, price_version, factor_ppm,
-           facts::text AS facts
+           facts::text AS facts, budget_ids
     FROM holds WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
 
 PRIOR = """
-    SELECT c.request_id, c.rev, c.amount, c.overrun, p.account, p.amount AS posted, p.wallet_id, p.grant_id
+    SELECT c.request_id, c.rev, c.amount, c.overrun, p.account, p.amount AS posted, p.wallet_id, p.grant_id, p.currency
     FROM charges c LEFT JOIN postings p ON p.entry_id = c.entry_id
-    WHERE c.request_id = ANY ($1::uuid[]) ORDER BY c.request_id, p.line
+    WHERE c.request_id = ANY ($1::uuid[]) ORDER BY c.request_id, c.rev <> 'provisional', p.line
+"""
+
+PRIOR_REFUNDS = """
+    SELECT r.id, r.request_id, r.amount, p.account, p.amount AS posted, p.wallet_id, p.grant_id, p.currency
+    FROM refunds r JOIN postings p ON p.entry_id = r.entry_id
+    WHERE r.request_id = ANY ($1::uuid[]) ORDER BY r.request_id, r.id, p.line
 """
 
 WRITE = """
@@ -44,12 +66,16 @@ WRITE = """
     c AS (
         INSERT INTO charges (request_id, rev, wallet_id, user_id, key_id, tier, model, route, upstream, task, chat_id,
             message_id, streamed, house, usage, usage_source, problems, price_version, factor_ppm, variant, amount,
-            overrun, outcome, entry_id, at, ttft_ms, duration_ms)
+            overrun, outcome, entry_id, at, ttft_ms, duration_ms, currency)
         SELECT t.* FROM told, jsonb_to_recordset(doc -> 'charges') AS t (request_id uuid, rev text, wallet_id uuid,
             user_id uuid, key_id uuid, tier text, model text, route text, upstream text, task text, chat_id text,
             message_id text, streamed boolean, house boolean, usage jsonb, usage_source text, problems text[],
             price_version bigint, factor_ppm integer, variant text, amount bigint, overrun bigint, outcome text,
-            entry_id uuid, at timestamptz, ttft_ms integer, duration_ms integer)
+            entry_id uuid, at timestamptz, ttft_ms integer, duration_ms integer, currency text)
+        RETURNING request_id, rev
+    ),
+    q AS (
+        INSERT INTO charges_to_roll (request_id, rev) SELECT request_id, rev FROM c
     ),
     e AS (
         INSERT INTO journal_entries (id, kind, ref, booked_at)
@@ -101,7 +127,7 @@ STILL_PAST_HORIZON = (
 )
 
 BALANCE = """
-    SELECT w.spendable, w.held, w.due_at <= clock_timestamp() AS due,
+    SELECT w.spendable, w.held, w.state, w.due_at <= clock_timestamp() AS due,
            coalesce(jsonb_object_agg(g.kind, g.remaining) FILTER (WHERE g.kind IS NOT NULL), '{}')::text AS by_kind,
            max(g.ends) FILTER (WHERE g.kind = 'plan') AS period_ends_at,
            coalesce(max(g.amount) FILTER (WHERE g.kind = 'plan'), 0)::bigint AS plan_amount
@@ -129,4 +155,74 @@ DRIFT = """
     LEFT JOIN (SELECT wallet_id, sum(remaining) AS live FROM grants WHERE remaining > 0 GROUP BY wallet_id) g
         ON g.wallet_id = w.id
     WHERE w.spendable <> coalesce(g.live, 0)
+"""
+
+OPEN_WALLET = """
+    INSERT INTO wallets (id, currency, due_at) VALUES ($1, $2, '-infinity') ON CONFLICT (id) DO NOTHING
+"""
+
+CURRENCY_OF = "SELECT currency FROM wallets WHERE id = $1"
+
+GRANT_STATES = """
+    SELECT id, kind, amount, remaining, priority, starts_at, expires_at, source, funding FROM grants
+    WHERE wallet_id = $1 AND remaining > 0 ORDER BY priority, expires_at, created_at LIMIT 1000
+"""
+
+CREDIT_KNOWN = "SELECT id, entry_id, amount FROM credits WHERE wallet_id = $1 AND source = $2"
+
+INSERT_CREDIT = """
+    INSERT INTO credits (id, wallet_id, kind, amount, reason, source, entry_id, expires_at, actor, at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+WALLET_OF_CHARGE = "SELECT wallet_id FROM charges WHERE request_id = $1 LIMIT 1"
+
+REFUND_KNOWN = """
+    SELECT id, amount, (SELECT sum(amount) FROM refunds WHERE request_id = $1)::bigint AS in_all
+    FROM refunds WHERE request_id = $1 AND source = $2
+"""
+
+INSERT_REFUND = """
+    INSERT INTO refunds (id, request_id, wallet_id, amount, forgiven, reason, source, entry_id, actor, at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+# Who asks for the same ref at the same time waits here, and then finds it known.
+INSERT_OUTSIDE = """
+    INSERT INTO outside_charges (ref, request_id, wallet_id, amount, at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (ref) DO NOTHING RETURNING true
+"""
+
+OUTSIDE_KNOWN = """
+    SELECT request_id, c.amount, c.overrun FROM outside_charges o JOIN charges c USING (request_id) WHERE ref = $1
+"""
+
+INSERT_CLOSED_HOLD = """
+    INSERT INTO holds (id, wallet_id, amount, spent, state, price_version, factor_ppm, facts, owner, expires_at,
+        release_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, clock_timestamp(), clock_timestamp())
+"""
+
+# Where a wallet's money went, through all merges; none for one that was not merged.
+MERGED_INTO = """
+    WITH RECURSIVE gone (id, steps) AS (
+        SELECT merged_into, 1 FROM wallets WHERE id = $1 AND merged_into IS NOT NULL
+        UNION ALL
+        SELECT w.merged_into, steps + 1 FROM gone JOIN wallets w ON w.id = gone.id
+        WHERE w.merged_into IS NOT NULL AND steps < 100
+    )
+    SELECT id FROM gone ORDER BY steps DESC LIMIT 1
+"""
+
+MERGES_OF = "SELECT id, merged_into, currency FROM wallets WHERE id = ANY ($1::uuid[])"
+
+# Nothing more is due on it: no allowance comes into a wallet that nobody spends from.
+MARK_MERGED = """
+    UPDATE wallets SET merged_into = t.target, due_at = 'infinity'
+    FROM unnest($1::uuid[], $2::uuid[]) AS t (source, target) WHERE wallets.id = t.source
+"""
+
+LEFT_BEHIND = """
+    SELECT id FROM wallets
+    WHERE merged_into IS NOT NULL AND spendable > 0 AND held = 0 LIMIT $1
 """

@@ -1,4 +1,5 @@
-"""The bank's own clockwork: reaps holds whose process fell silent, frees what is past its horizon, makes months ahead.
+"""The bank's own clockwork: reaps holds whose process fell silent, frees what is past its horizon, makes months ahead,
+moves on what came into merged wallets.
 
 Every replica runs it; the rows themselves are locked, so two at once do no harm. One failed round is reported and the
 next one tries again.
@@ -17,6 +18,7 @@ _log = logging.getLogger("farebox.ledger")
 _ROUND_S = 2.0
 _MONTHS_EVERY = 1800  # rounds: about an hour
 _DRIFT_EVERY = 15
+_FOLLOW_EVERY = 5
 # After a time without the bank every hold looks silent: its process gets this many rounds to be heard first.
 _GRACE_ROUNDS = 2
 
@@ -29,6 +31,7 @@ class Sweepable(Protocol):
     async def sign_in(self) -> int: ...
     async def make_months(self, ahead: int = 2) -> int: ...
     async def drift(self) -> int: ...
+    async def follow_merges(self) -> int: ...
 
 
 class Sweeper:
@@ -60,6 +63,8 @@ class Sweeper:
             if turn % _DRIFT_EVERY == 0:
                 drift = await self._safely(self._bank.drift)
                 self.drift = self.drift if drift is None else drift
+            if turn % _FOLLOW_EVERY == 0:
+                await self._safely(self._bank.follow_merges)
             await self.round()
             turn += 1
             await asyncio.sleep(self._round_s)

@@ -6,7 +6,20 @@ The one ``metadata`` of the database is here; every room declares its tables on 
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Integer, MetaData, SmallInteger, Table, Text, Uuid
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -21,6 +34,7 @@ wallets = Table(
     Column("state", Text),
     Column("due_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True)),
+    Column("merged_into", Uuid),
 )
 
 grants = Table(
@@ -57,6 +71,8 @@ holds = Table(
     Column("beat_at", DateTime(timezone=True)),
     Column("expires_at", DateTime(timezone=True)),
     Column("release_at", DateTime(timezone=True)),
+    Column("budget_ids", ARRAY(Uuid)),
+    Column("budget_limits", ARRAY(BigInteger)),
 )
 
 charges = Table(
@@ -89,6 +105,7 @@ charges = Table(
     Column("ttft_ms", Integer),
     Column("duration_ms", Integer),
     Column("variant", Text),
+    Column("currency", Text),
 )
 
 journal_entries = Table(
@@ -110,4 +127,81 @@ postings = Table(
     Column("wallet_id", Uuid),
     Column("grant_id", Uuid),
     Column("currency", Text),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("spent", BigInteger),
+    Column("held", BigInteger),
+    Column("created_at", DateTime(timezone=True)),
+)
+
+credits = Table(
+    "credits",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("wallet_id", Uuid),
+    Column("kind", Text),
+    Column("amount", BigInteger),
+    Column("reason", Text),
+    Column("source", Text),
+    Column("entry_id", Uuid),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("actor", Text),
+    Column("at", DateTime(timezone=True)),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("request_id", Uuid),
+    Column("wallet_id", Uuid),
+    Column("amount", BigInteger),
+    Column("forgiven", BigInteger),
+    Column("reason", Text),
+    Column("source", Text),
+    Column("entry_id", Uuid),
+    Column("actor", Text),
+    Column("at", DateTime(timezone=True)),
+)
+
+outside_charges = Table(
+    "outside_charges",
+    metadata,
+    Column("ref", Text, primary_key=True),
+    Column("request_id", Uuid),
+    Column("wallet_id", Uuid),
+    Column("amount", BigInteger),
+    Column("at", DateTime(timezone=True)),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True)),
+    Column("actor", Text),
+    Column("role", Text),
+    Column("address", Text),
+    Column("request_id", Uuid),
+    Column("action", Text),
+    Column("target_type", Text),
+    Column("target_id", Text),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("previous", LargeBinary),
+    Column("hash", LargeBinary),
+)
+
+system_events = Table(
+    "system_events",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", DateTime(timezone=True)),
+    Column("level", Text),
+    Column("event", Text),
+    Column("detail", JSONB),
 )

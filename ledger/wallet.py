@@ -6,13 +6,13 @@ reads a wallet, these methods decide, the store writes back what changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from ledger.journal import REVENUE_BREAKAGE, Posting, wallet_account
+from ledger.journal import CURRENCY, REVENUE_BREAKAGE, Posting, wallet_account
 
 GrantKind = Literal["plan", "promo", "paid"]
 
@@ -20,6 +20,11 @@ GrantKind = Literal["plan", "promo", "paid"]
 PRIORITY: dict[GrantKind, int] = {"plan": 0, "promo": 10, "paid": 20}
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def token_wallet_id(wallet_id: UUID) -> UUID:
+    """The wallet of an owner's allowance in tokens, beside the one that holds its money."""
+    return uuid5(wallet_id, "tokens")
 
 
 @dataclass(slots=True)
@@ -43,11 +48,13 @@ class Grant:
 
 @dataclass(slots=True)
 class Wallet:
-    """``spendable`` = sum of what its grants hold; ``held`` = set aside for calls under way. Nano-units."""
+    """``spendable`` = sum of what its grants hold; ``held`` = set aside for calls under way. Units of its currency:
+    nano-USD, or tokens."""
 
     id: UUID
     spendable: int
     held: int
+    currency: str = CURRENCY
     grants: list[Grant] = field(default_factory=list)
     changed: dict[UUID, Grant] = field(default_factory=dict)
 
@@ -88,6 +95,17 @@ class Wallet:
         self.grants.append(grant)
         return self._move(grant, amount)
 
+    def pour(self, other: Wallet, ids: Callable[[], UUID], source: str) -> tuple[list[Posting], list[Grant]]:
+        """Move every live grant into ``other``, its kind, priority, end and funding kept: the legs, and the grants made
+        there. Each grant's new source is ``source`` and the id it had."""
+        legs, made = [], []
+        for grant in sorted(self.grants, key=Grant.order):
+            if grant.remaining:
+                moved = replace(grant, id=ids(), source=f"{source}:{grant.id}")
+                legs += [self._move(grant, -grant.remaining), other.add(moved)]
+                made.append(moved)
+        return legs, made
+
     def expire(self, now: datetime) -> list[list[Posting]]:
         """Take back what has ended: the balanced legs of one entry for each grant.
 
@@ -115,11 +133,11 @@ class Wallet:
                 leaving -= take
                 leg = self._move(grant, -take)
                 account = REVENUE_BREAKAGE if grant.kind == "paid" else grant.funding
-                entries.append([leg, Posting(account, -take)])
+                entries.append([leg, Posting(account, -take, currency=self.currency)])
         return entries
 
     def _move(self, grant: Grant, amount: int) -> Posting:
         grant.remaining += amount
         self.spendable += amount
         self.changed[grant.id] = grant
-        return Posting(wallet_account(self.id, grant.kind), -amount, self.id, grant.id)
+        return Posting(wallet_account(self.id, grant.kind), -amount, self.id, grant.id, self.currency)

@@ -24,11 +24,12 @@ async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
 
 
 async def _objects(url: str) -> set[str]:
-    """What a schema is made of: its tables, functions, types and triggers by name."""
+    """What a schema is made of: its tables, functions, types and triggers by name, but for what extensions bring."""
+    ours = "= 'public'::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.deptype = 'e' AND d.objid = {})"
     query = text(
         "SELECT 'table ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-        " UNION SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
-        " UNION SELECT 'type ' || typname FROM pg_type WHERE typnamespace = 'public'::regnamespace"
+        f" UNION SELECT 'function ' || proname FROM pg_proc WHERE pronamespace {ours.format('pg_proc.oid')}"
+        f" UNION SELECT 'type ' || typname FROM pg_type WHERE typelem = 0 AND typnamespace {ours.format('pg_type.oid')}"
         " UNION SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal"
     )
     async with _connected(url) as connection:

@@ -16,19 +16,21 @@ from ledger.hold import (
     IllegalStep,
     Outcome,
     PriorCharge,
+    PriorRefund,
     Rev,
     Settlement,
     State,
     Step,
     expire,
+    give_back,
     next_state,
     release,
     settle,
 )
 from ledger.ids import uuid7
-from ledger.journal import EXPENSE_BAD_DEBT, EXPENSE_GOODWILL, REVENUE_USAGE
+from ledger.journal import EXPENSE_BAD_DEBT, EXPENSE_GOODWILL, REVENUE_USAGE, transfer
 from ledger.usage import Usage, UsageSource
-from ledger.wallet import PRIORITY, Grant, Wallet
+from ledger.wallet import PRIORITY, Grant, GrantKind, Wallet
 
 _LEGAL = {
     (State.OPEN, Step.SETTLE): State.SETTLED,
@@ -189,6 +191,35 @@ def test_a_smaller_final_forgives_the_overrun_before_it_gives_money_back() -> No
     assert wallet.spendable == 5
 
 
+def test_a_late_word_gives_back_what_no_refund_gave_back_before() -> None:
+    wallet, hold = _scene(30, 50, checkpoint=50)
+    wallet.add(Grant(uuid7(), "promo", 20, PRIORITY["promo"], None, _NOW, "exp:promo"))
+    first = expire(wallet, hold)
+    release(wallet, hold)
+    legs, forgiven = give_back(wallet, first.postings, 35)
+    refund = PriorRefund(35, transfer(legs, REVENUE_USAGE))
+    assert forgiven == 0 and [grant.remaining for grant in wallet.grants] == [30, 5]
+    late = settle(wallet, hold, _prior(first), _word(hold, 40), [refund])
+    assert late is not None and [grant.remaining for grant in wallet.grants] == [30, 15]
+
+
+def test_a_late_word_of_less_than_was_refunded_is_not_heard() -> None:
+    wallet, hold = _scene(50, 50, checkpoint=50)
+    first = expire(wallet, hold)
+    release(wallet, hold)
+    legs, _ = give_back(wallet, first.postings, 35)
+    refund = PriorRefund(35, transfer(legs, REVENUE_USAGE))
+    assert settle(wallet, hold, _prior(first), _word(hold, 34), [refund]) is None
+    assert (wallet.spendable, hold.state) == (35, State.SETTLED)
+
+
+def test_more_than_was_booked_is_not_given_back() -> None:
+    wallet, hold = _scene(50, 50, checkpoint=50)
+    first = expire(wallet, hold)
+    with pytest.raises(ValueError, match="more to give back"):
+        give_back(wallet, first.postings, 51)
+
+
 def test_on_the_house_the_call_is_recorded_and_the_wallet_untouched() -> None:
     wallet, hold = _scene(0, 0, house=True)
     closing = settle(wallet, hold, [], _word(hold, 90))
@@ -235,3 +266,32 @@ def test_every_path_books_the_last_word_and_never_passes_zero(
     assert wallet.held == others and wallet.available >= 0
     # The wallet pays what it can: bad debt only where what others hold is all that is left, or a late word came.
     assert not bad_debt or wallet.available == 0 or checkpoint > held
+
+
+@given(
+    grants=st.lists(st.tuples(st.integers(1, 60), st.sampled_from(["plan", "promo", "paid"])), min_size=1, max_size=4),
+    checkpoint=st.integers(0, 150),
+    amount=st.integers(0, 150),
+    parts=st.lists(st.integers(1, 60), max_size=8),
+)
+def test_refunds_in_any_parts_unwind_a_call_to_where_it_began(
+    grants: list[tuple[int, GrantKind]], checkpoint: int, amount: int, parts: list[int]
+) -> None:
+    wallet, hold = _scene(0, 0, checkpoint=checkpoint)
+    for money, kind in grants:
+        wallet.add(Grant(uuid7(), kind, money, PRIORITY[kind], None, _NOW, "cash:test"))
+    wallet.held = hold.amount = wallet.spendable // 2
+    before = {grant.id: grant.remaining for grant in wallet.grants}
+    said = [expire(wallet, hold)]
+    last = settle(wallet, hold, _prior(said[0]), _word(hold, amount))
+    assert last is not None
+    booked = [leg for closing in (*said, last) for leg in closing.postings]
+    left = amount
+    for part in (*parts, amount):
+        if part := min(part, left):
+            legs, forgiven = give_back(wallet, booked, part)
+            assert -sum(leg.amount for leg in legs) == part >= forgiven
+            booked += transfer(legs, REVENUE_USAGE)
+            left -= part
+    assert {grant.id: grant.remaining for grant in wallet.grants} == before
+    assert sum(leg.amount for leg in booked if leg.account in (EXPENSE_BAD_DEBT, REVENUE_USAGE)) == 0

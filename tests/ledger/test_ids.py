@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import floor, instant_of, uuid7
+from ledger.ids import floor, instant_of, uuid7, uuid7_at
 from tests.ledger.till import Till
 
 _instants = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -51,3 +51,10 @@ def test_the_floor_is_the_smallest_id_of_its_millisecond(instant: datetime) -> N
 async def test_the_database_cuts_months_where_the_floor_says(till: Till) -> None:
     instant = datetime(2026, 12, 1, tzinfo=UTC)
     assert await till.value("SELECT uuid7_floor($1)", instant) == floor(instant)
+
+
+@given(_instants)
+def test_an_id_for_an_instant_tells_that_instant_and_is_no_other(instant: datetime) -> None:
+    made = uuid7_at(instant)
+    assert instant_of(made) == instant_of(floor(instant)) and made >= floor(instant)
+    assert made.version == 7 and made != uuid7_at(instant)

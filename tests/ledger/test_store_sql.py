@@ -27,12 +27,12 @@ _FAR = datetime(2126, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def locked(engine: AsyncEngine, wallet_id: UUID) -> AsyncIterator[None]:
-    """Somebody else keeps this wallet's row locked."""
+async def locked(engine: AsyncEngine, row_id: UUID, table: str = "wallets") -> AsyncIterator[None]:
+    """Somebody else keeps this row locked."""
     async with engine.connect() as pooled:
         driver: Any = (await pooled.get_raw_connection()).driver_connection
         async with driver.transaction():
-            await driver.execute("SELECT 1 FROM wallets WHERE id = $1 FOR NO KEY UPDATE", wallet_id)
+            await driver.execute(f"SELECT 1 FROM {table} WHERE id = $1 FOR NO KEY UPDATE", row_id)
             yield
 
 

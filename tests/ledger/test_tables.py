@@ -24,5 +24,5 @@ async def test_a_declared_table_is_the_migrated_one(table: Table, engine: AsyncE
 
 
 def test_every_declared_table_is_on_the_one_metadata() -> None:
-    assert len(_TABLES) == 6
+    assert len(_TABLES) == 12
     assert all(table.metadata is tables.metadata for table in _TABLES)

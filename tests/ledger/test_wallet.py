@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ledger.ids import uuid7
-from ledger.journal import REVENUE_BREAKAGE, Posting
+from ledger.journal import REVENUE_BREAKAGE, TOKENS, Posting
 from ledger.wallet import PRIORITY, Grant, GrantKind, Wallet
 
 _T0 = datetime(2026, 11, 1, tzinfo=UTC)
@@ -183,3 +183,27 @@ def test_what_changed_is_remembered_for_writing() -> None:
     wallet.changed.clear()
     wallet.burn(3)
     assert list(wallet.changed) == [plan.id]
+
+
+def test_everything_live_is_poured_into_another_wallet_as_it_is() -> None:
+    plan, spent, paid = _grant("plan", 10, ends=5), _grant("promo", 3), _grant("paid", 20)
+    wallet, other = _wallet(plan, spent, paid), _wallet(_grant("paid", 1))
+    spent.priority = -1
+    wallet.burn(7)
+    legs, made = wallet.pour(other, uuid7, "merge:1")
+    assert (wallet.spendable, other.spendable, sum(leg.amount for leg in legs)) == (0, 27, 0)
+    kept = [(g.kind, g.remaining, g.priority, g.expires_at, g.funding) for g in made]
+    assert kept == [("plan", 6, 0, plan.expires_at, "exp:promo"), ("paid", 20, 20, None, "exp:promo")]
+    assert [grant.source for grant in made] == [f"merge:1:{plan.id}", f"merge:1:{paid.id}"]
+    assert {grant.id for grant in made}.isdisjoint({plan.id, spent.id, paid.id})
+
+
+def test_an_empty_wallet_pours_nothing() -> None:
+    assert _wallet().pour(_wallet(), uuid7, "merge:1") == ([], [])
+
+
+def test_a_wallet_of_tokens_moves_tokens() -> None:
+    wallet = Wallet(uuid7(), 0, 0, TOKENS)
+    legs = [wallet.add(_grant("plan", 10, ends=1)), *wallet.burn(4)]
+    [ended] = wallet.expire(_T0 + timedelta(hours=2))
+    assert {leg.currency for leg in (*legs, *ended)} == {TOKENS}

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ledger.hold import CallFacts, Outcome, Settlement
 from ledger.ids import uuid7
 from ledger.period import Plan
-from ledger.store import Balance, Beat, HoldAsk, HoldReply
+from ledger.store import Balance, Beat, BudgetAsk, HoldAsk, HoldReply
 from ledger.store_sql import PostgresBank
 from ledger.usage import Usage, UsageSource
 from ledger.verify import verify
@@ -55,14 +55,24 @@ class Till:
         return wallet_id
 
     def ask(
-        self, wallet_id: UUID, wanted: int, minimum: int | None = None, *, plan: Plan | None = None, house: bool = False
+        self,
+        wallet_id: UUID,
+        wanted: int,
+        minimum: int | None = None,
+        *,
+        plan: Plan | None = None,
+        house: bool = False,
+        budgets: tuple[BudgetAsk, ...] = (),
     ) -> HoldAsk:
         least = wanted if minimum is None else minimum
-        return HoldAsk(uuid7(), wallet_id, wanted, least, self.price_version, PPM, facts_of(house=house), plan)
+        facts = facts_of(house=house)
+        return HoldAsk(uuid7(), wallet_id, wanted, least, self.price_version, PPM, facts, plan, budgets)
 
-    async def hold(self, wallet_id: UUID, amount: int, *, bank: PostgresBank | None = None) -> HoldAsk:
+    async def hold(
+        self, wallet_id: UUID, amount: int, *, bank: PostgresBank | None = None, budgets: tuple[BudgetAsk, ...] = ()
+    ) -> HoldAsk:
         """A hold that the bank must grant."""
-        ask = self.ask(wallet_id, amount)
+        ask = self.ask(wallet_id, amount, budgets=budgets)
         [reply] = await (bank or self.bank).open_holds([ask])
         assert reply.status == "ok", reply
         return ask
@@ -81,6 +91,12 @@ class Till:
             at=datetime.now(UTC),
             facts=ask.facts,
         )
+
+    async def charge(self, wallet_id: UUID, amount: int, *, held: int | None = None) -> HoldAsk:
+        """A call that has ended and was charged so much."""
+        ask = await self.hold(wallet_id, amount if held is None else held)
+        await self.bank.close([self.event(ask, amount)])
+        return ask
 
     def beat(self, ask: HoldAsk, used: int, target: int = 0) -> Beat:
         return Beat(ask.request_id, ask.wallet_id, used, Usage(output=used), target)
