@@ -1,1 +1,1 @@
-"""Who exists: users and keys. Knows no money beyond the wallet's id, and no HTTP."""
+"""Who exists: users, their groups, keys. Knows no money beyond the wallet's id, and no HTTP."""

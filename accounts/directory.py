@@ -79,22 +79,22 @@ class Directory:
         return key
 
     async def user(self, user_id: UUID) -> User | None:
-        """The account with this id. Raises AccountsUnavailable or TooManyLookups."""
-        user = self._users.get(user_id, time.monotonic())
-        if user is None:
-            epoch = self._epoch
-            user = await self._user_lookups.find(user_id)
-            if user is not None:
-                self._remember(user, epoch)
+        """The account with this id, or the one that goes on for it. Raises AccountsUnavailable or TooManyLookups."""
+        user = await self._user(user_id)
+        while user is not None and user.merged_into is not None:
+            user = await self._user(user.merged_into)
         return user
 
     async def sighted(self, sighting: Sighting) -> User:
-        """The account of a user named by a token or header, made where it is new. Raises AccountsUnavailable."""
+        """The account of a user named by a token or header, made where it is new; of a merged identity, the account
+        that goes on for it. Raises AccountsUnavailable."""
         now = time.monotonic()
         user_id = self._ids.get((sighting.realm, sighting.subject), now)
         user = None if user_id is None else self._users.get(user_id, now)
-        if user is None or (sighting.differs_from(user) and user.status != "deleted"):
-            user = await self._sight(sighting)
+        if user is None or user.merged_into is not None:
+            return await self._sight(sighting)
+        if user.status != "deleted" and sighting.differs_from(user):
+            return await self._sight(sighting)
         return user
 
     async def flush(self) -> None:
@@ -126,6 +126,15 @@ class Directory:
             cache.clear()
 
     # -- steps
+
+    async def _user(self, user_id: UUID) -> User | None:
+        user = self._users.get(user_id, time.monotonic())
+        if user is None:
+            epoch = self._epoch
+            user = await self._user_lookups.find(user_id)
+            if user is not None:
+                self._remember(user, epoch)
+        return user
 
     async def _prove(self, presented: str, digest: bytes) -> Key | None:
         parts = parse(presented)

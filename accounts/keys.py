@@ -18,6 +18,8 @@ from uuid import UUID
 
 import msgspec
 
+from policies.key_limits import UNLIMITED, KeyLimits
+
 _LEAD = "sk-fb-"
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -27,8 +29,20 @@ _SECRET_CHARS = 43  # 62**43 is the first power above 2**256
 _CHECKSUM_CHARS = 6
 _LENGTH = len(_LEAD) + _PREFIX_CHARS + 1 + _SECRET_CHARS + _CHECKSUM_CHARS
 
+INFERENCE = "inference"
+"""The scope of a key that may call models."""
+ACCOUNT = "account"
+"""The scope of a key that may read its own account."""
 FORWARD_USERS = "forward_users"
 """The scope of a key that speaks for users it names in headers."""
+CHARGES = "charges"
+"""The scope of a key that may report work done elsewhere, to be charged."""
+IMPERSONATION = "impersonation"
+"""The scope of a short-lived key by which an admin acts as its user."""
+
+SCOPES = (INFERENCE, ACCOUNT, FORWARD_USERS, CHARGES, IMPERSONATION)
+_USUAL = (INFERENCE, ACCOUNT)
+_ACTING = frozenset((FORWARD_USERS, IMPERSONATION))
 
 
 class Presented(NamedTuple):
@@ -47,7 +61,8 @@ class Minted(NamedTuple):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """What is kept of a key. Without ``user_id`` it belongs to a service that forwards the users of ``realm``."""
+    """What is kept of a key. Without ``user_id`` it belongs to a service that forwards the users of ``realm``, or
+    reports their charges."""
 
     id: UUID
     prefix: str
@@ -62,10 +77,28 @@ class Key(msgspec.Struct, frozen=True):
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     created_at: datetime | None = None
+    limits: KeyLimits = UNLIMITED
+    acted_by: str = ""
+    """The admin who acts as the user by this key."""
+    rotated_from: UUID | None = None
+    """The first key of the line this one continues."""
 
     @property
     def forwards_users(self) -> bool:
         return FORWARD_USERS in self.scopes
+
+    @property
+    def counted_as(self) -> UUID:
+        """Whose windows and budget this key counts in: a line of rotated keys has one of each."""
+        return self.rotated_from or self.id
+
+    @property
+    def effective_scopes(self) -> tuple[str, ...]:
+        """The key's scopes with what they imply: who was given none, or acts for users, calls models and reads the
+        account."""
+        if self.scopes and _ACTING.isdisjoint(self.scopes):
+            return self.scopes
+        return tuple(dict.fromkeys((*self.scopes, *_USUAL)))
 
 
 def mint() -> Minted:

@@ -1,10 +1,18 @@
-"""The tables of users and keys as SQLAlchemy sees them; ``migrations/`` makes them and says more (triggers, checks)."""
+"""The tables of users, keys and memberships as SQLAlchemy sees them.
+
+``migrations/`` makes them and says more (triggers, checks).
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, Boolean, Column, DateTime, LargeBinary, Table, Text, Uuid
+from typing import Any
+
+from sqlalchemy import ARRAY, Boolean, Column, ColumnElement, DateTime, LargeBinary, Table, Text, Uuid, literal_column
+from sqlalchemy.dialects.postgresql import JSONB
 
 from ledger.tables import metadata
+
+SINCE_EVER: ColumnElement[Any] = literal_column("'-infinity'::timestamptz")
 
 users = Table(
     "users",
@@ -21,6 +29,12 @@ users = Table(
     Column("language", Text),
     Column("created_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True)),
+    Column("tier_pinned", Boolean),
+    Column("tier_since", DateTime(timezone=True)),
+    Column("next_tier", Text),
+    Column("next_tier_at", DateTime(timezone=True)),
+    Column("sessions_from", DateTime(timezone=True)),
+    Column("merged_into", Uuid),
 )
 
 api_keys = Table(
@@ -38,6 +52,17 @@ api_keys = Table(
     Column("revoked_at", DateTime(timezone=True)),
     Column("last_used_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True)),
+    Column("limits", JSONB),
+    Column("rotated_from", Uuid),
+    Column("acted_by", Text),
+)
+
+group_members = Table(
+    "group_members",
+    metadata,
+    Column("group_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    Column("added_at", DateTime(timezone=True)),
 )
 
 secret_fingerprints = Table(

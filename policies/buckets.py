@@ -11,8 +11,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from policies.decision import Deny, Standing
-from policies.rate import Counter, reset_ms
+from policies import concurrency
+from policies.decision import Deny, Standing, strictest
+from policies.rate import Counter, reset_ms, wait_ms
 from policies.tier import Window
 
 MARK_TTL_MS = 24 * 3600 * 1000
@@ -53,6 +54,14 @@ class Reading(Struct, frozen=True):
 
     levels: tuple[Level, ...]
     open_calls: int
+
+
+class Look(Struct, frozen=True):
+    """What `admit` would answer now: how full each window of the ask is, the open calls, and the denial, if any."""
+
+    levels: tuple[Level, ...]
+    open_calls: int
+    deny: Deny | None = None
 
 
 class Ticket(Struct, frozen=True):
@@ -111,6 +120,10 @@ class Buckets(Protocol):
         """What is used now, spending nothing."""
         ...
 
+    async def peek(self, ask: Ask) -> Look:
+        """What `admit` would answer now, counting nothing. Request id and idempotency key are not looked at."""
+        ...
+
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         """Empties these windows of a user. Slots stay: open calls are open."""
         ...
@@ -122,6 +135,19 @@ class Buckets(Protocol):
     async def aclose(self) -> None:
         """Gives back what the place holds (connections, tasks)."""
         ...
+
+
+def looked(ask: Ask, counters: Sequence[Counter], open_calls: int, now_ms: int) -> Look:
+    """What these pruned counters, in the order of the rules, say to the ask: the specification of `admit.lua`."""
+    rows = list(zip(ask.rules, counters, strict=True))
+    levels = tuple(level_of(counter, window, now_ms) for (window, _), counter in rows)
+    denials = (_denial(counter, window, cost, now_ms) for (window, cost), counter in rows)
+    return Look(levels, open_calls, strictest((concurrency.check(open_calls, ask.concurrency), *denials)))
+
+
+def _denial(counter: Counter, window: Window, cost: int, now_ms: int) -> Deny | None:
+    wait = wait_ms(counter, window, cost, now_ms)
+    return None if wait == 0 else window_denial(window, cost, counter.used, wait)
 
 
 def window_denial(window: Window, cost: int, used: int, wait_ms: int | None) -> Deny:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Reading, Ticket
+from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Look, Reading, Ticket
 from policies.decision import Deny
 from policies.tier import Window
 
@@ -82,6 +82,17 @@ class BucketsWithFallback:
         if self.degraded and self._on_failure == "local":
             return await self._local.read(wallet, user, windows)
         return await self._primary.read(wallet, user, windows)
+
+    async def peek(self, ask: Ask) -> Look:
+        if not self.degraded:
+            try:
+                return await self._primary.peek(ask)
+            except BucketsUnavailable:
+                self._fall()
+        if self._on_failure == "refuse":
+            raise BucketsUnavailable("calls are refused until the place is back")
+        look = await self._local.peek(shared(ask, max(1, self._live_replicas())))
+        return replace(look, deny=_for_now(look.deny, ask)) if look.deny else look
 
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         """Here and there; raises if there is away, since those windows were not emptied."""

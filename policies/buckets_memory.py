@@ -13,14 +13,15 @@ from policies import concurrency, rate
 from policies.buckets import (
     MARK_TTL_MS,
     Ask,
+    Look,
     Reading,
     Ticket,
     duplicate_denial,
     level_of,
-    window_denial,
+    looked,
 )
 from policies.concurrency import SLOT_TTL_MS
-from policies.decision import Deny, strictest
+from policies.decision import Deny
 from policies.rate import Counter
 from policies.tier import Window
 
@@ -69,7 +70,7 @@ class BucketsMemory:
         now_ms = self._clock_ms()
         user = self._user(ask.wallet, ask.user)
         user.prune(now_ms)
-        return self._duplicate(ask, user, now_ms) or _refusal(ask, user, now_ms) or self._count(ask, user, now_ms)
+        return self._duplicate(ask, user, now_ms) or _look(ask, user, now_ms).deny or self._count(ask, user, now_ms)
 
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         if forget:
@@ -95,6 +96,9 @@ class BucketsMemory:
         held = self._users.get((wallet, user)) or _User()
         levels = tuple(level_of(held.counter(window, now_ms), window, now_ms) for window in windows)
         return Reading(levels, len(concurrency.live(held.slots, now_ms)))
+
+    async def peek(self, ask: Ask) -> Look:
+        return _look(ask, self._users.get((ask.wallet, ask.user)) or _User(), self._clock_ms())
 
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         held = self._user(wallet, user)
@@ -145,14 +149,9 @@ class BucketsMemory:
             self._marks.popitem(last=False)
 
 
-def _refusal(ask: Ask, user: _User, now_ms: int) -> Deny | None:
-    windows = (_window_refusal(user.counter(window, now_ms), window, cost, now_ms) for window, cost in ask.rules)
-    return strictest((concurrency.check(len(user.slots), ask.concurrency), *windows))
-
-
-def _window_refusal(counter: Counter, window: Window, cost: int, now_ms: int) -> Deny | None:
-    wait_ms = rate.wait_ms(counter, window, cost, now_ms)
-    return None if wait_ms == 0 else window_denial(window, cost, counter.used, wait_ms)
+def _look(ask: Ask, user: _User, now_ms: int) -> Look:
+    counters = [user.counter(window, now_ms) for window, _ in ask.rules]
+    return looked(ask, counters, len(concurrency.live(user.slots, now_ms)), now_ms)
 
 
 def _mark(ask: Ask) -> tuple[str, str, str]:

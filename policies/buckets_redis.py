@@ -25,11 +25,12 @@ from policies.buckets import (
     Ask,
     BucketsBusy,
     BucketsUnavailable,
-    Level,
+    Look,
     Reading,
     Ticket,
     duplicate_denial,
     level_of,
+    looked,
     window_denial,
 )
 from policies.concurrency import RETRY_MS, SLOT_TTL_MS
@@ -109,8 +110,15 @@ class BucketsRedis:
 
     async def read(self, wallet: str, user: str, windows: Sequence[Window]) -> Reading:
         now_ms, open_calls, *hashes = await self._run(self._read, _keys(wallet, user, windows), [self._now()])
-        levels = (_level(window, fields, now_ms) for window, fields in zip(windows, hashes, strict=True))
+        rows = zip(windows, hashes, strict=True)
+        levels = (level_of(_counter(window, fields, now_ms), window, now_ms) for window, fields in rows)
         return Reading(tuple(levels), open_calls)
+
+    async def peek(self, ask: Ask) -> Look:
+        windows = [window for window, _ in ask.rules]
+        now_ms, open_calls, *hashes = await self._run(self._read, _keys(ask.wallet, ask.user, windows), [self._now()])
+        counters = [_counter(window, fields, now_ms) for window, fields in zip(windows, hashes, strict=True)]
+        return looked(ask, counters, open_calls, now_ms)
 
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         if windows:
@@ -193,10 +201,10 @@ def _answer(ask: Ask, reply: list[Any]) -> Ticket | Deny:
     return window_denial(window, cost, used, None if wait_ms < 0 else wait_ms)
 
 
-def _level(window: Window, fields: list[bytes], now_ms: int) -> Level:
+def _counter(window: Window, fields: list[bytes], now_ms: int) -> Counter:
     amounts = zip(fields[::2], fields[1::2], strict=True)
     buckets = sorted((int(name), int(amount)) for name, amount in amounts if name.isdigit())
-    return level_of(rate.pruned(Counter(tuple(buckets)), window.seconds, now_ms), window, now_ms)
+    return rate.pruned(Counter(tuple(buckets)), window.seconds, now_ms)
 
 
 def _keys(wallet: str, user: str, windows: Iterable[Window]) -> list[str]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+from policies.group import Group
+from policies.key_limits import KeyLimits
+
+
+class Principal(Struct, frozen=True):
     """One caller, as every rule and the ledger see them.
 
-    An account is known by (realm, subject), never by its e-mail, which people change. The last three fields are labels
-    taken from a forwarding caller's headers: they are written beside a charge and never grant anything.
+    An account is known by (realm, subject), never by its e-mail, which people change. ``chat_id``, ``message_id`` and
+    ``task`` are labels taken from a forwarding caller's headers: they are written beside a charge and never grant
+    anything.
     """
 
     user_id: UUID
     wallet_id: UUID
+    """What the call spends from: the user's own wallet, or the one a group shares."""
     realm: str
     subject: str
     email: str
@@ -23,6 +29,7 @@ class Principal:
     role: str
     """user, vip or admin."""
     tier: str
+    """The name of the tier in force for this call."""
     status: str
     """active, suspended or deleted."""
     language: str
@@ -34,3 +41,11 @@ class Principal:
     chat_id: str = ""
     message_id: str = ""
     task: str = ""
+    since: datetime | None = None
+    """Since when the tier is in force, for allowances by anniversary."""
+    group: Group | None = None
+    limits: KeyLimits | None = None
+    """What the key allows by itself, beside the tier."""
+    acted_by: str = ""
+    """The admin behind a key that acts as its user."""
+    scopes: tuple[str, ...] = ()

@@ -11,8 +11,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from policies import schedule
+
 Of = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"]
 Every = Literal["day", "week", "month", "year"]
+Unit = Literal["usd", "tokens"]
 
 AMOUNT_MAX = 2**53 - 1
 """Largest amount a window may count: Redis Lua numbers are doubles, exact up to here (9 million USD in nano-USD)."""
@@ -23,7 +26,8 @@ class Window(Struct, frozen=True):
 
     `limit` is a number of requests or tokens, or nano-USD where `of` is "cost". A window may count one `route` (its
     OpenAI name, like "chat.completions") and the models that match one of the `models` patterns, all of them together;
-    without these it counts every call. A limit of 0 refuses every call that costs anything.
+    without these it counts every call. A limit of 0 refuses every call that costs anything. Windows of another `scope`
+    (like "key:<id>") are counted apart; a tier's have none.
     """
 
     limit: int
@@ -31,6 +35,7 @@ class Window(Struct, frozen=True):
     seconds: int
     route: str | None = None
     models: tuple[str, ...] = ()
+    scope: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.limit <= AMOUNT_MAX:
@@ -41,30 +46,36 @@ class Window(Struct, frozen=True):
     @property
     def name(self) -> str:
         """Stable id: the limit is left out, so that raising it does not forget what was already used."""
-        name = f"{self.of}/{self.seconds}"
+        name = f"{self.scope}/{self.of}/{self.seconds}" if self.scope else f"{self.of}/{self.seconds}"
         if self.models:
             return f"{name}/{self.route or '*'}/{','.join(self.models)}"
         return f"{name}/{self.route}" if self.route else name
 
     def covers(self, route: str, model: str) -> bool:
         """Whether a call on `route` for `model` counts in this window."""
-        return self.route in (None, route) and (not self.models or _matches(self.models, model))
+        return self.route in (None, route) and (not self.models or matches(self.models, model))
 
 
 class Allowance(Struct, frozen=True):
-    """Money given per period: `amount` nano-USD every day, week, month or year, periods starting in zone `zone` (IANA).
+    """What is given per period: `amount` nano-USD, or tokens, every day, week, month or year of the zone `zone` (IANA).
 
-    `anchor` is the day the period starts on (of the month, or ISO weekday); None means the first.
+    `anchor` is the day the period starts on (of the month, or ISO weekday); None means the first. An allowance by
+    `anniversary` starts on the day of the month, or of the week, on which its user got the tier.
     """
 
     amount: int
+    unit: Unit = "usd"
     every: Every = "month"
     zone: str = "UTC"
     anchor: int | None = None
+    anniversary: bool = False
 
     def __post_init__(self) -> None:
         if self.amount < 0:
             raise ValueError(f"allowance amount must not be negative, not {self.amount}")
+        if self.anniversary and (self.anchor is not None or self.every not in ("week", "month")):
+            raise ValueError("an anniversary needs an allowance by the week or month, and no anchor beside it")
+        schedule.check(self.every, self.zone, self.anchor)
 
 
 class Tier(Struct, frozen=True):
@@ -72,7 +83,7 @@ class Tier(Struct, frozen=True):
 
     `models` are fnmatch patterns; `features` are names (tools, images, web_search, audio) or "*". `concurrency` 0 means
     no limit; `max_output` and `max_context` are tokens, None meaning the model's own bound. `markup_ppm` multiplies
-    every charge (1 000 000 = as priced). `price` is nano-USD a month and is only shown.
+    every charge (1 000 000 = as priced). `price` is nano-USD every `price_every` and is only shown.
     """
 
     name: str
@@ -89,6 +100,7 @@ class Tier(Struct, frozen=True):
     upgrade_to: str | None = None
     upgrade_url: str | None = None
     price: int = 0
+    price_every: Literal["month", "year"] = "month"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -101,7 +113,7 @@ class Tier(Struct, frozen=True):
 
     def allows_model(self, model: str) -> bool:
         """Whether the tier grants the model with this id."""
-        return _matches(self.models, model)
+        return matches(self.models, model)
 
     def allows_feature(self, feature: str) -> bool:
         """Whether the tier grants this feature."""
@@ -112,5 +124,6 @@ class Tier(Struct, frozen=True):
         return tuple(window for window in self.windows if window.covers(route, model))
 
 
-def _matches(patterns: tuple[str, ...], name: str) -> bool:
+def matches(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether one of the fnmatch patterns grants the name."""
     return "*" in patterns or any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,11 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from accounts.directory import Directory
-from accounts.keys import mint
+from accounts.keys import Key, mint
 from accounts.store_sql import Accounts
 from accounts.users import Sighting, User
 from config.watch import Watcher
+from policies.key_limits import KeyLimits
 
 
 @pytest.fixture
@@ -92,6 +94,119 @@ async def test_a_tier_changed_elsewhere_is_changed_here(accounts: Accounts, watc
         return (await watched.sighted(Sighting("r", "s"))).tier == "pro"
 
     await eventually(promoted)
+
+
+@pytest.fixture
+async def other(database_url: str, accounts: Accounts) -> AsyncIterator[Directory]:
+    """Another replica's directory."""
+    directory = Directory(accounts)
+    watcher = Watcher(database_url, [directory])
+    await watcher.start()
+    yield directory
+    await watcher.aclose()
+    await directory.aclose()
+
+
+async def both_see(one: Directory, two: Directory, user_id: UUID, is_so: Callable[[User], bool]) -> None:
+    """Until both replicas, which have met the user before, see it so."""
+
+    async def seen() -> bool:
+        found = [await directory.user(user_id) for directory in (one, two)]
+        return all(user is not None and is_so(user) for user in found)
+
+    await eventually(seen)
+
+
+async def test_two_replicas_hear_of_tiers_memberships_and_ended_sessions(
+    accounts: Accounts, watched: Directory, other: Directory
+) -> None:
+    user = await accounts.create_user(name="a")
+    group = (await accounts.create_group(name="team")).group.id
+    await both_see(watched, other, user.id, lambda met: met.groups == ())
+    await accounts.add_member(group, user.id)
+    await both_see(watched, other, user.id, lambda met: met.groups == (group,))
+    await accounts.remove_member(group, user.id)
+    await both_see(watched, other, user.id, lambda met: met.groups == ())
+    await accounts.set_tier(user.id, "pro", at=datetime.now(UTC) + timedelta(days=1))
+    await both_see(watched, other, user.id, lambda met: met.next_tier == "pro")
+    await accounts.set_tier(user.id, "vip")
+    await both_see(watched, other, user.id, lambda met: met.tier == "vip" and met.tier_pinned)
+    await accounts.unpin_tier(user.id)
+    await both_see(watched, other, user.id, lambda met: not met.tier_pinned)
+    await accounts.revoke_sessions(user.id)
+    await both_see(watched, other, user.id, lambda met: met.sessions_from is not None)
+
+
+async def test_two_replicas_hear_of_a_keys_limits_and_of_the_end_of_a_rotated_one(
+    accounts: Accounts, watched: Directory, other: Directory
+) -> None:
+    _, full, key_id = await user_with_key(accounts)
+
+    async def both(is_so: Callable[[Key], bool]) -> None:
+        async def seen() -> bool:
+            found = [await directory.key(full) for directory in (watched, other)]
+            return all(key is not None and is_so(key) for key in found)
+
+        await eventually(seen)
+
+    await both(lambda key: key.limits.models == ("*",))
+    await accounts.change_key(key_id, limits=KeyLimits(("small*",)), scopes=["inference"])
+    await both(lambda key: key.limits.models == ("small*",) and key.scopes == ("inference",))
+    await accounts.rotate_key(key_id, timedelta(hours=1))
+    await both(lambda key: key.expires_at is not None)
+
+
+async def test_two_replicas_lead_a_merged_identity_and_its_keys_to_the_target(
+    accounts: Accounts, watched: Directory, other: Directory
+) -> None:
+    source = await watched.sighted(Sighting("old", "s", "a@old"))
+    target = await other.sighted(Sighting("new", "s", "a@new"))
+    full, _ = await accounts.create_key(name="k", user_id=source.id)
+    for directory in (watched, other):
+        await directory.sighted(Sighting("old", "s"))
+        await directory.key(full)
+    await accounts.merge_users(source.id, target.id)
+
+    async def led() -> bool:
+        found = set()
+        for directory in (watched, other):
+            key = await directory.key(full)
+            assert key is not None and key.user_id is not None
+            by_key, by_id = await directory.user(key.user_id), await directory.user(source.id)
+            assert by_key is not None and by_id is not None
+            found |= {by_key.id, by_id.id, (await directory.sighted(Sighting("old", "s", "a@old"))).id}
+        return found == {target.id}
+
+    await eventually(led)
+
+
+async def test_a_chain_of_merges_is_followed_from_memory(accounts: Accounts, watched: Directory) -> None:
+    people = [await watched.sighted(Sighting(realm, "s")) for realm in ("a", "b", "c")]
+    await accounts.merge_users(people[0].id, people[1].id)
+    await accounts.merge_users(people[1].id, people[2].id)
+
+    async def led() -> bool:
+        seen = {(await watched.sighted(Sighting(realm, "s"))).id for realm in ("a", "b", "c")}
+        known = {getattr(await watched.user(user.id), "id", None) for user in people}
+        return seen == known == {people[2].id}
+
+    await eventually(led)
+
+
+async def test_a_merged_identity_known_once_costs_no_further_query(
+    accounts: Accounts, directory: Directory, queries: list[str]
+) -> None:
+    source, target = [await accounts.sight(Sighting(realm, "s", f"a@{realm}")) for realm in ("old", "new")]
+    await accounts.merge_users(source.id, target.id)
+    sighting = Sighting("old", "s", "a@old", "Another Name")
+    await directory.sighted(sighting)
+    await directory.user(source.id)
+    queries.clear()
+    for _ in range(3):
+        assert (await directory.sighted(sighting)).id == target.id
+        found = await directory.user(source.id)
+        assert found is not None and found.id == target.id
+    assert queries == []
 
 
 async def test_an_answer_older_than_a_notice_is_not_remembered(

@@ -63,4 +63,26 @@ def test_the_fingerprint_tells_peppers_apart_and_is_not_the_pepper() -> None:
 
 def test_a_key_forwards_users_only_by_its_scope() -> None:
     assert Key(UUID(int=1), "p", b"", scopes=("forward_users",)).forwards_users
-    assert not Key(UUID(int=1), "p", b"", scopes=("chat",), realm="r").forwards_users
+    assert not Key(UUID(int=1), "p", b"", scopes=("account",), realm="r").forwards_users
+
+
+@pytest.mark.parametrize(
+    ("scopes", "effective"),
+    [
+        ((), {"inference", "account"}),
+        (("account",), {"account"}),
+        (("charges",), {"charges"}),
+        (("forward_users",), {"forward_users", "inference", "account"}),
+        (("impersonation",), {"impersonation", "inference", "account"}),
+        (("charges", "forward_users", "inference"), {"charges", "forward_users", "inference", "account"}),
+    ],
+)
+def test_who_was_given_no_scope_or_acts_for_users_calls_models_and_reads_the_account(
+    scopes: tuple[str, ...], effective: set[str]
+) -> None:
+    assert set(Key(UUID(int=1), "p", b"", scopes=scopes).effective_scopes) == effective
+
+
+def test_a_rotated_key_counts_as_the_first_of_its_line() -> None:
+    assert Key(UUID(int=1), "p", b"").counted_as == UUID(int=1)
+    assert Key(UUID(int=2), "p", b"", rotated_from=UUID(int=1)).counted_as == UUID(int=1)

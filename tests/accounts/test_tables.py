@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import Connection, Table, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from accounts.tables import api_keys, secret_fingerprints, users
+from accounts.tables import api_keys, group_members, secret_fingerprints, users
 
 
-@pytest.mark.parametrize("table", [users, api_keys, secret_fingerprints], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [users, api_keys, group_members, secret_fingerprints], ids=lambda table: table.name)
 async def test_a_declared_table_has_the_databases_columns(engine: AsyncEngine, table: Table) -> None:
     def columns(connection: Connection) -> set[str]:
         return {column["name"] for column in inspect(connection).get_columns(table.name)}

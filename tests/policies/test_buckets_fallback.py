@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Reading, Ticket
+from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Look, Reading, Ticket
 from policies.buckets_fallback import BucketsWithFallback, OnFailure, shared
 from policies.buckets_memory import BucketsMemory
 from policies.buckets_redis import BucketsRedis, connect
@@ -48,6 +48,9 @@ class Flaky:
 
     async def read(self, wallet: str, user: str, windows: Sequence[Window]) -> Reading:
         return await self._place().read(wallet, user, windows)
+
+    async def peek(self, ask: Ask) -> Look:
+        return await self._place().peek(ask)
 
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         await self._place().clear(wallet, user, windows)
@@ -190,6 +193,28 @@ async def test_reading_while_it_is_away_shows_what_counts_now(buckets: BucketsWi
     primary.failure = BucketsUnavailable("gone")
     await admitted(buckets, ask(2))
     assert await used(buckets) == 2
+
+
+async def test_a_peek_tells_what_a_call_would_be_told_here_or_there(
+    buckets: BucketsWithFallback, primary: Flaky
+) -> None:
+    await admitted(buckets, ask(5))
+    assert (await buckets.peek(ask(1))).levels[0].used == 5
+    primary.failure = BucketsUnavailable("gone")
+    first = await buckets.peek(ask(1))
+    assert (first.deny, first.levels[0].used, buckets.degraded) == (None, 0, True)
+    question = ask(WINDOW.limit)
+    looked, told = (await buckets.peek(question)).deny, await buckets.admit(question)
+    assert isinstance(told, Deny) and looked == told
+
+
+async def test_a_peek_where_calls_are_refused_does_not_guess(primary: Flaky) -> None:
+    buckets = with_fallback(primary, "refuse")
+    primary.failure = BucketsUnavailable("gone")
+    for _ in range(2):
+        with pytest.raises(BucketsUnavailable):
+            await buckets.peek(ask(1))
+    await buckets.aclose()
 
 
 async def test_clearing_says_so_if_it_could_not_reach_everything(buckets: BucketsWithFallback, primary: Flaky) -> None:

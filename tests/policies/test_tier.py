@@ -15,6 +15,11 @@ def test_a_window_is_named_by_what_it_counts_and_not_by_its_limit() -> None:
     assert Window(1, "cost", 60, models=("gpt-4*",)).name == "cost/60/*/gpt-4*"
 
 
+def test_a_window_of_a_scope_is_counted_apart() -> None:
+    assert Window(1, "cost", 3600, scope="key:k").name == "key:k/cost/3600"
+    assert Window(1, "cost", 60, models=("a*",), scope="key:k").name == "key:k/cost/60/*/a*"
+
+
 def test_a_window_covers_the_calls_of_its_route_and_models() -> None:
     window = Window(1, "requests", 60, "chat.completions", ("gpt-4*",))
     assert window.covers("chat.completions", "gpt-4o")
@@ -44,8 +49,10 @@ def test_a_call_meets_only_the_windows_that_cover_it() -> None:
 
 def test_a_tier_is_the_same_after_json() -> None:
     windows = (Window(5, "cost", 86400, None, ("a*",)),)
-    tier = Tier("pro", windows=windows, allowance=Allowance(10**9, "week", "Asia/Kolkata", 1), upgrade_to="vip")
+    tier = Tier("pro", windows=windows, allowance=Allowance(10**9, "usd", "week", "Asia/Kolkata", 1), upgrade_to="vip")
     assert msgspec.json.decode(msgspec.json.encode(tier), type=Tier) == tier
+    tokens = Tier("t", allowance=Allowance(1000, "tokens", anniversary=True), price=5, price_every="year")
+    assert msgspec.json.decode(msgspec.json.encode(tokens), type=Tier) == tokens
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,11 @@ def test_a_tier_is_the_same_after_json() -> None:
         '{"name": "t", "windows": [{"limit": 1, "of": "requests", "seconds": 0}]}',
         '{"name": "t", "windows": [{"limit": 1, "of": "words", "seconds": 60}]}',
         '{"name": "t", "allowance": {"amount": -1}}',
+        '{"name": "t", "allowance": {"amount": 1, "unit": "words"}}',
+        '{"name": "t", "allowance": {"amount": 1, "zone": "Nowhere"}}',
+        '{"name": "t", "allowance": {"amount": 1, "every": "week", "anchor": 8}}',
+        '{"name": "t", "allowance": {"amount": 1, "every": "year", "anniversary": true}}',
+        '{"name": "t", "allowance": {"amount": 1, "anchor": 3, "anniversary": true}}',
     ],
 )
 def test_a_tier_that_makes_no_sense_is_not_decoded(text: str) -> None:
