@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from uuid import UUID
 
 from msgspec import Struct
 
 from config.complaints import Complaint
 from ledger.price import Price
 from ledger.price import Rates as Rates
+from policies.group import Group
 from policies.tier import Tier
 
 Kind = Literal["chat", "completion", "embedding", "rerank", "speech", "transcription", "image", "moderation"]
@@ -82,6 +84,7 @@ class Catalog:
     prices: Mapping[str, Price] = field(default_factory=dict)
     revision: str = ""
     """Equal on two replicas exactly if they see the same catalogue."""
+    groups: Mapping[UUID, Group] = field(default_factory=dict)
 
     def upstream(self, name: str) -> Upstream | None:
         return self.upstreams.get(name)

@@ -7,11 +7,13 @@ an entry of the file only where it has changed since it was last applied. A pric
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
+import asyncpg
 import msgspec
 from sqlalchemy import Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import distinct_on, insert
@@ -19,12 +21,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from config.catalog import Catalog, Declared, Model, Rates, Upstream
-from config.tables import models, prices, tiers, upstreams
+from config.catalog_document import model_document, prices_document, tier_document, upstream_document
+from config.form import Document
+from config.shipped import shipped_tiers
+from config.tables import groups, models, prices, tiers, upstreams
 from ledger.price import Price
+from ledger.system_events import record
+from policies.group import Group
 from policies.tier import Tier
 
-# Replicas that start together seed one after the other.
-_SEED_LOCK = 0x66625F73656564  # "fb_seed"
+# Whoever writes the catalogue does it alone: replicas that start together, admins.
+_TURN = 0x66625F73656564  # "fb_seed"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -41,12 +48,32 @@ class Snapshot(NamedTuple):
 
 
 async def seed(engine: AsyncEngine, declared: Declared) -> None:
-    """Bring what is new or changed in the operator's file into the database. Raises CatalogError."""
-    async with _translated(), engine.begin() as connection:
-        await connection.execute(select(func.pg_advisory_xact_lock(_SEED_LOCK)))
-        await _seed_documents(connection, upstreams, {upstream.name: upstream for upstream in declared.upstreams})
-        await _seed_documents(connection, models, {model.id: model for model in declared.models}, declared.rates)
-        await _seed_documents(connection, tiers, {tier.name: tier for tier in declared.tiers})
+    """Bring what is new or changed in the operator's file into the database, and the shipped tiers where nobody has
+    declared any. Raises CatalogError."""
+    async with translated(), engine.begin() as connection:
+        await take_turn(connection)
+        backends = {upstream.name: upstream for upstream in declared.upstreams}
+        offered = {model.id: model for model in declared.models}
+        granted = {tier.name: tier for tier in declared.tiers or await _shipped(connection)}
+        applied = {
+            "upstreams": await _seed_documents(connection, upstreams, backends, upstream_document),
+            "models": await _seed_documents(connection, models, offered, model_document, declared.rates),
+            "tiers": await _seed_documents(connection, tiers, granted, tier_document),
+        }
+        if news := {table: names for table, names in applied.items() if names}:
+            await record(connection, "info", "catalog.seeded", **news)
+
+
+async def _shipped(connection: AsyncConnection) -> tuple[Tier, ...]:
+    """The tiers to begin with; none where there was ever one."""
+    known = await connection.scalar(select(tiers.c.name).limit(1))
+    return shipped_tiers() if known is None else ()
+
+
+async def take_turn(connection: AsyncConnection) -> None:
+    """Wait until nobody else writes the catalogue; the turn ends with the transaction. What is read from then on is
+    what is there: entries that must fit each other are looked at and written in one turn."""
+    await connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
 
 
 async def add_prices(engine: AsyncEngine, rates: Mapping[str, Rates], effective_at: datetime | None = None) -> None:
@@ -54,7 +81,7 @@ async def add_prices(engine: AsyncEngine, rates: Mapping[str, Rates], effective_
     rows = [{"model_id": model_id, "doc": msgspec.to_builtins(each)} for model_id, each in rates.items()]
     begins = {} if effective_at is None else {"effective_at": effective_at}
     if rows:
-        async with _translated(), engine.begin() as connection:
+        async with translated(), engine.begin() as connection:
             await connection.execute(insert(prices), [row | begins for row in rows])
 
 
@@ -65,23 +92,26 @@ async def load(engine: AsyncEngine) -> Catalog:
 
 async def read(engine: AsyncEngine) -> Snapshot:
     """The catalogue in force now, all tables as of one instant. Raises CatalogError."""
-    async with _translated(), engine.connect() as plain:
+    async with translated(), engine.connect() as plain:
         connection = await plain.execution_options(isolation_level="REPEATABLE READ")
-        in_force = await _prices_in_force(connection)
+        in_force = await prices_in_force(connection)
         offered = await _documents(connection, models, Model)
         backends = await _documents(connection, upstreams, Upstream)
         # A retired tier is offered to nobody new, but whoever has it keeps what it grants.
         granted = await _documents(connection, tiers, Tier, retired=True)
+        belonging = await _groups(connection)
         wait = await connection.scalar(_NEXT_PRICE)
     offered = {name: model for name, model in offered.items() if model.upstream in backends}
-    catalog = Catalog(backends, offered, granted, in_force, _revision(backends, offered, granted, in_force))
+    named = {str(group_id): group for group_id, group in belonging.items()}
+    revision = _revision(backends, offered, granted, in_force, named)
+    catalog = Catalog(backends, offered, granted, in_force, revision, belonging)
     return Snapshot(catalog, None if wait is None else max(0.0, float(wait)))
 
 
 _NEXT_PRICE = text("SELECT extract(epoch FROM min(effective_at) - now()) FROM prices WHERE effective_at > now()")
 
 
-async def _prices_in_force(connection: AsyncConnection) -> dict[str, Price]:
+async def prices_in_force(connection: AsyncConnection) -> dict[str, Price]:
     query = (
         select(prices.c.version, prices.c.model_id, prices.c.doc)
         .where(prices.c.effective_at <= func.now())
@@ -92,7 +122,7 @@ async def _prices_in_force(connection: AsyncConnection) -> dict[str, Price]:
 
 
 def _price(row: Any) -> Price:
-    rates = _converted(row.doc, Rates, f"price {row.version}")
+    rates = converted(row.doc, Rates, f"price {row.version}")
     return Price.of(row.version, row.model_id, rates)
 
 
@@ -103,10 +133,22 @@ async def _documents(
     if not retired:
         query = query.where(table.c.retired_at.is_(None))
     found = await connection.execute(query)
-    return {row.name: _converted(row.doc, kind, f"{table.name} {row.name}") for row in found}
+    return {row.name: converted(row.doc, kind, f"{table.name} {row.name}") for row in found}
 
 
-def _converted(doc: Any, kind: type[T], what: str) -> T:
+async def _groups(connection: AsyncConnection) -> dict[UUID, Group]:
+    columns = (groups.c.id, groups.c.name, groups.c.wallet_id, groups.c.doc)
+    query = select(*columns).where(groups.c.retired_at.is_(None)).order_by(groups.c.id)
+    return {row.id: group_of(row) for row in await connection.execute(query)}
+
+
+def group_of(row: Any) -> Group:
+    """A group of its id, name, wallet_id and doc. Raises CatalogError."""
+    fixed = {"id": str(row.id), "name": row.name, "wallet_id": str(row.wallet_id)}
+    return converted(row.doc | fixed, Group, f"group {row.name}")
+
+
+def converted(doc: Any, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(doc, kind)
     except msgspec.ValidationError as error:
@@ -116,28 +158,34 @@ def _converted(doc: Any, kind: type[T], what: str) -> T:
 async def _seed_documents(
     connection: AsyncConnection,
     table: Table,
-    values: Mapping[str, msgspec.Struct],
+    values: Mapping[str, T],
+    written: Callable[[T], Document],
     rates: Mapping[str, Rates] | None = None,
-) -> None:
+) -> list[str]:
+    """The names of those that had changed."""
+    news = []
     found = await connection.execute(select(table.c.name, table.c.file_digest))
     applied: dict[str, str | None] = {row.name: row.file_digest for row in found}
     for name, value in values.items():
-        before = _Digests.parse(applied.get(name))
-        after = _Digests(_digest(value), _digest(rates[name]) if rates and name in rates else "")
+        before = Digests.parse(applied.get(name))
+        priced = digest_of(prices_document(rates[name])) if rates and name in rates else ""
+        after = Digests(digest_of(written(value)), priced)
         if after != before:
+            news.append(name)
             await _upsert(connection, table, name, value, after, changed=after.value != before.value)
         if rates and name in rates and after.rates != before.rates:
             await _add_price(connection, name, rates[name])
+    return news
 
 
-class _Digests(NamedTuple):
+class Digests(NamedTuple):
     """What of the file was applied last: the entry and, for a model, its prices. Each is compared for itself."""
 
     value: str = ""
     rates: str = ""
 
     @classmethod
-    def parse(cls, stored: str | None) -> _Digests:
+    def parse(cls, stored: str | None) -> Digests:
         value, _, rates = (stored or "").partition(":")
         return cls(value, rates)
 
@@ -145,12 +193,13 @@ class _Digests(NamedTuple):
         return f"{self.value}:{self.rates}"
 
 
-def _digest(value: msgspec.Struct) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
+def digest_of(document: Document) -> str:
+    """Of what an operator wrote, without what is usual: a field that a later release brings changes no entry."""
+    return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()
 
 
 async def _upsert(
-    connection: AsyncConnection, table: Table, name: str, value: msgspec.Struct, digests: _Digests, *, changed: bool
+    connection: AsyncConnection, table: Table, name: str, value: msgspec.Struct, digests: Digests, *, changed: bool
 ) -> None:
     row = {"name": name, "doc": msgspec.to_builtins(value), "file_digest": str(digests)}
     statement = insert(table).values(row)
@@ -163,7 +212,7 @@ async def _upsert(
 
 async def _add_price(connection: AsyncConnection, model_id: str, rates: Rates) -> None:
     """A price that begins now, unless what is in force says the same."""
-    current = (await _prices_in_force(connection)).get(model_id)
+    current = (await prices_in_force(connection)).get(model_id)
     if current is None or current.rates != rates:
         await connection.execute(insert(prices).values(model_id=model_id, doc=msgspec.to_builtins(rates)))
 
@@ -176,8 +225,9 @@ def _revision(*parts: Mapping[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def translated() -> AsyncIterator[None]:
+    """A database that does not answer, as a CatalogError."""
     try:
         yield
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
+    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise CatalogError(f"the catalogue's database did not answer: {type(error).__name__}") from error

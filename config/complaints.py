@@ -12,6 +12,7 @@ _PLAIN = {
     "extra_forbidden": "is not a setting",
     "string_type": "must be text",
     "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",

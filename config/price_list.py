@@ -7,6 +7,7 @@ nobody believes it is charged.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
@@ -24,13 +25,15 @@ _PICO, _NANO = 12, 9  # decimal places
 _USD_MAX = Decimal("0.01")
 _UNIT_USD_MAX = Decimal(100)
 _ANY_USD = Decimal("Infinity")
+_FACTOR_MAX = Decimal(1000)
 _NAN = Decimal("NaN")
-_EXAMPLE = "sample_spec"
+_NO_MODELS = frozenset(("sample_spec", "fallback_generalizations"))
 
 _KINDS = {
     "input_cost_per_token": "input",
     "output_cost_per_token": "output",
     "cache_read_input_token_cost": "cache_read",
+    "input_cost_per_token_cache_hit": "cache_read",
     "cache_creation_input_token_cost": "cache_write",
     "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
     "output_cost_per_reasoning_token": "reasoning",
@@ -44,9 +47,16 @@ _KINDS = {
 }
 # Of an image model, whose output is the picture.
 _IMAGE_KINDS = {"output_cost_per_image_token": "output", "input_cost_per_image": "images"}
+_IMAGE_MODES = ("image_generation", "image_edit")
 _PER_REQUEST = ("input_cost_per_query", "input_cost_per_request")
 _SEARCHES = "search_context_cost_per_query"
+_TIERS = "tiered_pricing"
 _VARIANTS = {"_batches": "batch", "_flex": "flex", "_priority": "priority"}
+# Factors on all prices of a model; of these, replies name the speed.
+_FACTORS = "provider_specific_entry"
+_FAST = "fast"
+# What a key has in its name that says something of a price.
+_TELLING = ("cost", "pricing", "multiplier")
 _KEY = re.compile(r"(?P<stem>\w+?)(?:_above_(?P<above>[0-9]{1,6})k_tokens)?(?P<variant>_batches|_flex|_priority)?")
 # Without these prices a call would be free: the model is refused. Other modes need one price, whichever it is.
 _NEEDED = {
@@ -85,7 +95,7 @@ def read_price_list(data: bytes) -> PriceList:
         raise PriceListError(f"has more than {_MODELS_MAX} models")
     read = PriceList({}, {}, {})
     for name, raw in entries.items():
-        if name != _EXAMPLE:
+        if name not in _NO_MODELS:
             _enter(read, name if name.isprintable() else ascii(name), raw)
     return read
 
@@ -110,7 +120,7 @@ def merged(before: Rates | None, listed: Rates) -> Rates:
     """``listed``, and of the price before what a list cannot say: the part per request, and variants of images."""
     if before is None:
         return listed
-    ours = {name: pico for name, pico in before.variants.items() if name not in _VARIANTS.values()}
+    ours = {name: pico for name, pico in before.variants.items() if name not in (*_VARIANTS.values(), _FAST)}
     per_request = listed.per_request or before.per_request
     return msgspec.structs.replace(listed, per_request=per_request, variants=ours | listed.variants)
 
@@ -141,31 +151,70 @@ def _listed(entry: Mapping[str, Any]) -> Listed:
     found: dict[_Place, int] = {}
     for place, pico in _prices(entry, mode, notes):
         found[place] = max(pico, found.get(place, 0))
+    base = _table(found, "", 0)
+    variants = {name: _table(found, name, 0) for name in _VARIANTS.values()}
+    variants[_FAST] = _fast(entry, base, notes)
     rates = Rates(
-        pico=_table(found, "", 0),
+        pico=base,
         per_request=max(_nano(entry, key, notes) for key in _PER_REQUEST),
         long_context=_step(found),
-        variants={name: table for name in _VARIANTS.values() if (table := _table(found, name, 0))},
+        variants={name: table for name, table in variants.items() if table},
     )
     _refuse_free(rates, mode if isinstance(mode, str) else "")
     return Listed(rates, (*notes, *_differing(rates, found), *_nothing(rates)))
 
 
 def _prices(entry: Mapping[str, Any], mode: Any, notes: list[str]) -> Iterator[tuple[_Place, int]]:
-    kinds = _KINDS | _IMAGE_KINDS if mode == "image_generation" else _KINDS
+    kinds = _KINDS | _IMAGE_KINDS if mode in _IMAGE_MODES else _KINDS
     for key, value in entry.items():
-        if key == _SEARCHES and value is not None:
-            # Which size was searched is not told to us: the dearest.
-            by_size = value if isinstance(value, dict) else {"": value}
-            sizes = [_pico(f"{key} {size}".strip(), usd, "web_searches", notes) for size, usd in by_size.items()]
-            yield _Place("web_searches", "", 0), max(sizes, default=0)
-        elif key in _PER_REQUEST or "cost" not in key or value is None:
+        if key in _PER_REQUEST or value is None:
             continue
+        if key == _SEARCHES:
+            yield _Place("web_searches", "", 0), _dearest(value, notes)
+        elif key == _TIERS and _by_length(value):
+            for tier in value:
+                yield from _tier(tier, mode, notes)
         elif (match := _KEY.fullmatch(key)) is not None and match["stem"] in kinds:
             kind, variant = kinds[match["stem"]], _VARIANTS.get(match["variant"] or "", "")
             yield _Place(kind, variant, int(match["above"] or 0) * 1000), _pico(key, value, kind, notes)
-        elif _number(key, value, _ANY_USD) if type(value) in (int, Decimal) else value:
+        elif any(word in key for word in _TELLING) and _says(key, value):
             notes.append(f"{key} is not read: nothing here is charged by it")
+
+
+def _says(key: str, value: Any) -> bool:
+    return bool(_number(key, value, _ANY_USD) if type(value) in (int, Decimal) else value)
+
+
+def _dearest(by_size: Any, notes: list[str]) -> int:
+    """The price of a web search; which size was searched is not told to us."""
+    sizes = by_size if isinstance(by_size, dict) else {"": by_size}
+    each = [_pico(f"{_SEARCHES} {size}".strip(), usd, "web_searches", notes) for size, usd in sizes.items()]
+    return max(each, default=0)
+
+
+def _by_length(tiers: Any) -> bool:
+    """Whether these are prices of units by the length of the input, and not requests by the number of results."""
+    each = tiers if isinstance(tiers, list) else [tiers]
+    return all(isinstance(tier, dict) and "range" in tier and not tier.keys() & {*_PER_REQUEST} for tier in each)
+
+
+def _tier(tier: Mapping[str, Any], mode: Any, notes: list[str]) -> Iterator[tuple[_Place, int]]:
+    """Prices above so many tokens; above none they are the base."""
+    ends = tier["range"]
+    above = _number(f"{_TIERS} range", ends[0] if isinstance(ends, list) and ends else ends, Decimal(10**9))
+    for place, pico in _prices(tier, mode, notes):
+        yield place._replace(above=int(above)), pico
+
+
+def _fast(entry: Mapping[str, Any], base: Mapping[str, int], notes: list[str]) -> dict[str, int]:
+    """The prices of a call that was served fast; other factors on the price are told."""
+    given = entry.get(_FACTORS)
+    factors = {name: by for name, by in given.items() if type(by) in (int, Decimal)} if isinstance(given, dict) else {}
+    notes += (f"{_FACTORS} {name} is not read: nothing here is charged by it" for name in factors if name != _FAST)
+    if _FAST not in factors:
+        return {}
+    by = _number(f"{_FACTORS} {_FAST}", factors[_FAST], _FACTOR_MAX)
+    return {kind: math.ceil(rate * by) for kind, rate in base.items() if kind not in UNIT_KINDS}
 
 
 def _table(found: Mapping[_Place, int], variant: str, above: int) -> dict[str, int]:
@@ -220,7 +269,7 @@ def _number(key: str, value: Any, most: Decimal) -> Decimal:
     if usd < 0:
         raise _Wrong(f"{key} is below zero")
     if usd > most:
-        raise _Wrong(f"{key} is absurd: {value} USD for one, where at most {most} is believed")
+        raise _Wrong(f"{key} is absurd: {value} for one, where at most {most} is believed")
     return usd
 
 

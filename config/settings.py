@@ -9,21 +9,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from config.complaints import Complaint, ComplaintsError, did_you_mean, path_text, plain
@@ -34,6 +36,7 @@ CONFIG_ENV = "FAREBOX_CONFIG"
 _NESTING = "__"
 _DEFAULT_FILE = Path("farebox.toml")
 _SECRET_CHARS_MIN = 32
+_ADMIN_KEY_CHARS_MIN = 16
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 # A variable that is nearly a setting is a misspelt setting; others with our prefix are not ours to judge: Kubernetes
 # makes FAREBOX_PORT and the like for a service of this name.
@@ -54,7 +57,22 @@ class Limits(Part):
     """Bounds of what is read, kept and run at once."""
 
     body_bytes_max: int = Field(default=32 * _MIB, ge=_KIB, le=_GIB, description="Largest request body, in bytes.")
-    body_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may take to send its body.")
+    body_timeout_s: float = Field(
+        default=60, gt=0, le=3600, description="Seconds a caller may take to send its body; of an upload, to go on."
+    )
+    upload_bytes_max: int = Field(
+        default=256 * _MIB, ge=_KIB, le=64 * _GIB, description="Largest upload (a form that may hold a file), in bytes."
+    )
+    upload_timeout_s: float = Field(
+        default=600, gt=0, le=86_400, description="Seconds a caller may take to send an upload."
+    )
+    upload_room_bytes: int = Field(
+        default=2 * _GIB,
+        ge=_KIB,
+        le=1024 * _GIB,
+        description="Disk that uploads under way may take in <data_dir>/uploads, for each process; "
+        "one caller's, a quarter of it.",
+    )
     event_bytes_max: int = Field(
         default=8 * _MIB, ge=4 * _KIB, le=_GIB, description="Longest line of a streamed reply, in bytes."
     )
@@ -75,6 +93,12 @@ class Limits(Part):
     )
     keys_cached: int = Field(default=50_000, ge=1, le=10_000_000, description="Keys and tokens one process remembers.")
     users_cached: int = Field(default=100_000, ge=1, le=10_000_000, description="Users one process remembers.")
+
+    @model_validator(mode="after")
+    def _an_upload_fits_its_room(self) -> Limits:
+        if self.upload_room_bytes < self.upload_bytes_max:
+            raise ValueError("upload_room_bytes must be at least upload_bytes_max, or the largest upload never fits")
+        return self
 
 
 class Timeouts(Part):
@@ -219,16 +243,27 @@ class Settings(BaseSettings):
         description="Redis, Valkey or a Cluster node of production. Absent: a real embedded Valkey is started.",
     )
     data_dir: Path = Field(
-        default=Path("farebox-data"), description="Folder of the embedded engines, the spool and made secrets."
+        default=Path("farebox-data"),
+        description="Folder of the embedded engines, the spool, uploads under way and made secrets.",
     )
     bind: str = Field(default="127.0.0.1:8080", description="Address and port of the gateway.")
     metrics_bind: str | None = Field(
         default=None, description="Another address and port for /metrics, which then leaves the first."
     )
+    admin_bind: str | None = Field(
+        default=None, description="Another address and port for /admin/api, which then leaves the first."
+    )
     admin_key: SecretStr | None = Field(
         default=None,
-        min_length=8,
-        description="Bearer of the admin API. Absent on the embedded engines: made and printed once.",
+        min_length=_ADMIN_KEY_CHARS_MIN,
+        description="Bearer of the admin API, which may do everything, 16 characters or more. Absent on the embedded "
+        "Postgres: made and printed once. Absent elsewhere: only admins' accounts get in.",
+    )
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        default=(),
+        max_length=64,
+        description="Proxies whose X-Forwarded-For is believed: addresses or networks, with commas between them. "
+        "From anybody else the header means nothing.",
     )
     key_pepper: SecretStr | None = Field(
         default=None,
@@ -284,7 +319,21 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("bind", "metrics_bind")
+    @field_validator("admin_key")
+    @classmethod
+    def _travels_as_a_bearer(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces, or no header can carry it")
+        if value and value.get_secret_value().startswith("sk-fb-"):
+            raise ValueError("must not look like a Farebox key (sk-fb-…)")
+        return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+    @field_validator("bind", "metrics_bind", "admin_bind")
     @classmethod
     def _has_host_and_port(cls, value: str | None) -> str | None:
         if value is not None:
@@ -378,7 +427,7 @@ def _rows_of_issuers() -> Iterator[tuple[str, str, str]]:
 def _default_text(name: str, field: Any) -> str:
     if field.default_factory is not None:
         return {"public_url": "`http://<bind>`", "upgrade_url": "`<public_url>/pricing`"}[name]
-    return "–" if field.default is None else f"`{field.default}`"
+    return "–" if field.default in (None, ()) else f"`{field.default}`"
 
 
 def _complaints(error: ValidationError) -> Iterator[Complaint]:
@@ -392,9 +441,11 @@ def _complaints(error: ValidationError) -> Iterator[Complaint]:
 
 def _as_written(location: tuple[str | int, ...]) -> str:
     """The name the operator used: the variable where it is set, else the path in the file."""
-    variable = PREFIX + _NESTING.join(str(step) for step in location).upper()
+    names = [str(step) for step in takewhile(lambda step: isinstance(step, str), location)]
+    variable = PREFIX + _NESTING.join(names).upper()
     written = variable in {name.upper() for name in os.environ}
-    return variable if written or config_path() is None else path_text(location)
+    within = path_text(location[len(names) :])
+    return variable + within if written or config_path() is None else path_text(location)
 
 
 def _siblings(location: tuple[str | int, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from ledger.tables import metadata
@@ -34,4 +34,17 @@ prices = Table(
     Column("doc", JSONB),
     Column("effective_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True)),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text),
+    Column("doc", JSONB),
+    Column("wallet_id", Uuid),
+    Column("version", Integer),
+    Column("retired_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)),
 )

@@ -39,7 +39,7 @@ class Watcher:
     """The listening connection of one process."""
 
     def __init__(self, database_url: str, listeners: Sequence[Listener]) -> None:
-        self._options = _driver_options(database_url)
+        self._options = driver_options(database_url)
         self._listeners = tuple(listeners)
         self._task: asyncio.Task[None] | None = None
         self.listening = asyncio.Event()
@@ -96,7 +96,7 @@ class Watcher:
             listener.changed(table, key)
 
 
-def _driver_options(database_url: str) -> dict[str, Any]:
+def driver_options(database_url: str) -> dict[str, Any]:
     """What the address means to the driver itself: this connection belongs to no pool and no dialect."""
     url = make_url(database_url)
     _, options = url.get_dialect()().create_connect_args(url)

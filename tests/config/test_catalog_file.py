@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 
 import config
 from config.catalog import Declared, Rates
-from config.catalog_file import KindsForm, read_catalog
+from config.catalog_file import read_catalog
 from config.complaints import ComplaintsError
+from config.price_form import KindsForm
 from config.toml_file import read_toml
+from config.vocabularies import EXTRA
 from gateway.tokens import ENCODINGS
 from ledger.price import Step
 from ledger.usage import KINDS
@@ -101,8 +104,22 @@ def test_a_window_says_its_length_in_words_or_seconds(written: str, window: Wind
 
 def test_an_allowance_and_a_markup_become_whole_numbers() -> None:
     tier = read(TIER + 'allowance = {usd="1.00", every="week", zone="Asia/Kolkata", anchor=7}\nmarkup = "1.2"').tiers[0]
-    assert tier.allowance == Allowance(10**9, "week", "Asia/Kolkata", 7)
+    assert tier.allowance == Allowance(10**9, "usd", "week", "Asia/Kolkata", 7)
     assert tier.markup_ppm == 1_200_000
+
+
+@pytest.mark.parametrize(
+    ("written", "allowance"),
+    [
+        ('{usd="5", anchor="anniversary"}', Allowance(5 * 10**9, anniversary=True)),
+        ('{tokens=1000, every="month", zone="Europe/Berlin"}', Allowance(1000, "tokens", zone="Europe/Berlin")),
+        ('{tokens=7, every="week", anchor="anniversary"}', Allowance(7, "tokens", "week", anniversary=True)),
+        ("{tokens=0}", Allowance(0, "tokens")),
+    ],
+)
+def test_an_allowance_is_money_or_tokens_by_the_calendar_or_by_anniversary(written: str, allowance: Allowance) -> None:
+    tier = read(TIER + f'allowance = {written}\nprice = "20"\nprice_every = "year"').tiers[0]
+    assert (tier.allowance, tier.price_every) == (allowance, "year")
 
 
 def test_everything_wrong_is_told_at_once_with_its_place() -> None:
@@ -155,6 +172,12 @@ def test_a_broken_entry_is_not_told_to_be_missing_as_well() -> None:
         (MODEL + 'tokenizer_factor = "a lot"', "models[0].tokenizer_factor"),
         (MODEL + 'kind = "poem"', "models[0].kind"),
         (TIER + 'allowance = {usd="1", every="year", anchor=3}', "tiers[0].allowance"),
+        (TIER + 'allowance = {usd="1", every="day", anchor="anniversary"}', "tiers[0].allowance"),
+        (TIER + 'allowance = {usd="1", tokens=1}', "tiers[0].allowance"),
+        (TIER + 'allowance = {every="day"}', "tiers[0].allowance"),
+        (TIER + "allowance = {tokens=-1}", "tiers[0].allowance.tokens"),
+        (TIER + 'windows = [{limit=1, of="requests", per=60, scope="key:x"}]', "tiers[0].windows[0].scope"),
+        (TIER + 'price_every = "day"', "tiers[0].price_every"),
         (TIER + 'windows = [{limit=-1, of="tokens", per="day"}]', "tiers[0].windows[0]"),
         (TIER + 'features = ["telepathy"]', "tiers[0].features[0]"),
     ],
@@ -163,15 +186,15 @@ def test_what_cannot_be_meant_is_refused_in_its_place(text: str, where: str) -> 
     assert set(complaints(text)) == {where}
 
 
-def test_a_tokenizer_that_is_not_there_is_told_with_those_that_are() -> None:
-    model = {"id": "m", "upstream": "a", "tokenizer": "llama3", "prices": {"input": "1"}}
-    with pytest.raises(ComplaintsError) as told:
-        read_catalog({"upstreams": [{"name": "a", "base_url": "http://127.0.0.1/v1"}], "models": [model]})
-    (complaint,) = told.value.complaints
-    assert complaint.where == "models[0].tokenizer" and "o200k_base" in complaint.what
+@pytest.mark.parametrize(("name", "why"), [("r50k_base", "o200k_base"), ("llama3", "install 'farebox[tokenizers]'")])
+def test_a_tokenizer_that_is_not_there_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "splintr", None)
+    told = complaints(MODEL + f'tokenizer = "{name}"\nprices = {{input = "1"}}')
+    assert told.keys() == {"models[0].tokenizer"} and why in told["models[0].tokenizer"]
 
 
-def test_the_tokenizers_a_model_may_name_are_the_loaded_ones() -> None:
-    for name in ENCODINGS:
-        model = {"id": "m", "upstream": "a", "tokenizer": name, "prices": {"input": "1"}}
-        read_catalog({"upstreams": [{"name": "a", "base_url": "http://127.0.0.1/v1"}], "models": [model]})
+def test_every_tokenizer_that_is_installed_may_be_named() -> None:
+    for name in (*ENCODINGS, *EXTRA):
+        assert read(MODEL + f'tokenizer = "{name}"').models[0].tokenizer == name

@@ -13,8 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from config.catalog import Declared, Model, Rates, Upstream
-from config.catalog_sql import CatalogError, add_prices, load, read, seed
+from config.catalog_document import tier_document
+from config.catalog_sql import CatalogError, add_prices, digest_of, load, read, seed
+from config.shipped import shipped_tiers
 from ledger.price import Step
+from policies.group import Group
 from policies.tier import Tier, Window
 
 MODEL = Model(id="m", upstream="u", upstream_model="m")
@@ -154,6 +157,29 @@ async def test_the_revision_tells_two_catalogues_apart(engine: AsyncEngine) -> N
     assert (await load(engine)).revision != before
 
 
+GROUP = """
+    WITH wallet AS (INSERT INTO wallets (id, due_at) VALUES (gen_random_uuid(), now()) RETURNING id)
+    INSERT INTO groups (id, name, doc, wallet_id)
+    SELECT gen_random_uuid(), :name, CAST(:doc AS jsonb), id FROM wallet RETURNING id, wallet_id
+"""
+
+
+async def test_the_groups_in_force_are_read_with_the_catalogue(engine: AsyncEngine) -> None:
+    before = (await load(engine)).revision
+    ((group_id, wallet_id),) = await run(engine, GROUP, name="team", doc='{"tier": "pro", "shared": true}')
+    catalog = await load(engine)
+    assert catalog.groups == {group_id: Group(group_id, "team", wallet_id, tier="pro", shared=True)}
+    assert catalog.revision != before
+    await run(engine, "UPDATE groups SET retired_at = now()")
+    assert (await load(engine)).groups == {}
+
+
+async def test_a_group_that_is_not_understood_is_named(engine: AsyncEngine) -> None:
+    await run(engine, GROUP, name="team", doc='{"allowance": {"amount": 1, "unit": "tokens"}}')
+    with pytest.raises(CatalogError, match="group team"):
+        await load(engine)
+
+
 async def test_a_document_that_is_not_understood_is_named(engine: AsyncEngine) -> None:
     await seed(engine, DECLARED)
     await run(engine, """UPDATE tiers SET doc = doc || '{"concurrency": "many"}'""")
@@ -166,3 +192,35 @@ async def test_a_database_that_is_away_is_a_catalogue_error() -> None:
     with pytest.raises(CatalogError, match="did not answer"):
         await load(engine)
     await engine.dispose()
+
+
+async def test_the_shipped_tiers_are_there_where_nobody_declared_any(engine: AsyncEngine) -> None:
+    await seed(engine, Declared())
+    assert (await load(engine)).tiers == {tier.name: tier for tier in shipped_tiers()}
+
+
+async def test_the_shipped_tiers_stay_away_where_anybody_declared_one(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    assert set((await load(engine)).tiers) == {"free"}
+    await run(engine, "UPDATE tiers SET retired_at = now()")
+    await seed(engine, Declared())
+    assert await run(engine, "SELECT count(*) FROM tiers") == [(1,)]
+
+
+async def test_a_shipped_tier_that_an_admin_changed_stays_changed(engine: AsyncEngine) -> None:
+    await seed(engine, Declared())
+    await run(engine, """UPDATE tiers SET doc = doc || '{"title": "by hand"}' WHERE name = 'pro'""")
+    await seed(engine, Declared())
+    assert (await load(engine)).tiers["pro"].title == "by hand"
+
+
+async def test_what_is_usual_does_not_count_as_written() -> None:
+    """So that a field which a later release brings does not make every entry of the file look changed."""
+    assert digest_of(tier_document(Tier(name="free", price_every="month"))) == digest_of({"name": "free"})
+
+
+async def test_a_seeding_that_changed_something_is_on_record(engine: AsyncEngine) -> None:
+    await seed(engine, DECLARED)
+    await seed(engine, DECLARED)
+    ((event, detail),) = await run(engine, "SELECT event, detail FROM system_events")
+    assert event == "catalog.seeded" and detail == {"upstreams": ["u"], "models": ["m"], "tiers": ["free"]}

@@ -40,6 +40,17 @@ async def test_a_change_made_elsewhere_is_in_force_soon(
     await until(lambda: keeper.current.tier("t") is not None)
 
 
+async def test_a_group_made_elsewhere_is_in_force_soon(
+    engine: AsyncEngine, keeper: CatalogKeeper, until: Until
+) -> None:
+    await run(engine, "INSERT INTO wallets (id, due_at) VALUES (gen_random_uuid(), now())")
+    made = "INSERT INTO groups (id, name, doc, wallet_id) SELECT gen_random_uuid(), 'g', '{}', id FROM wallets"
+    await run(engine, made)
+    await until(lambda: bool(keeper.current.groups))
+    await run(engine, "UPDATE groups SET retired_at = now()")
+    await until(lambda: not keeper.current.groups)
+
+
 async def test_a_snapshot_in_hand_does_not_change(engine: AsyncEngine, keeper: CatalogKeeper, until: Until) -> None:
     held = keeper.current
     await run(engine, TIER)

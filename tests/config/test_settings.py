@@ -61,6 +61,30 @@ def test_an_empty_variable_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> 
     assert load_settings().metrics_bind is None
 
 
+@pytest.mark.parametrize("key", ["short", "with a space in it", "schlüssel-für-alles", "sk-fb-aaaaaaaaaaaaaaaaaaaa"])
+def test_an_admin_key_is_long_and_travels_as_a_bearer(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("FAREBOX_ADMIN_KEY", key)
+    told = complaints()
+    assert list(told) == ["FAREBOX_ADMIN_KEY"] and key not in told["FAREBOX_ADMIN_KEY"]
+
+
+def test_proxies_are_listed_in_the_environment_and_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().trusted_proxies == ()
+    write('trusted_proxies = ["10.0.0.0/8"]\n')
+    assert [str(each) for each in load_settings().trusted_proxies] == ["10.0.0.0/8"]
+    monkeypatch.setenv("FAREBOX_TRUSTED_PROXIES", "192.0.2.1, 2001:db8::/32")
+    assert [str(each) for each in load_settings().trusted_proxies] == ["192.0.2.1/32", "2001:db8::/32"]
+    monkeypatch.setenv("FAREBOX_TRUSTED_PROXIES", "proxy.example")
+    assert list(complaints()) == ["FAREBOX_TRUSTED_PROXIES[0]"]
+
+
+def test_the_admin_api_may_have_an_address_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAREBOX_ADMIN_BIND", "127.0.0.1:9000")
+    assert load_settings().admin_bind == "127.0.0.1:9000"
+    monkeypatch.setenv("FAREBOX_ADMIN_BIND", "9000")
+    assert list(complaints()) == ["FAREBOX_ADMIN_BIND"]
+
+
 def test_the_catalogue_in_the_file_is_no_setting() -> None:
     write('[[upstreams]]\nname = "a"\n[[models]]\nid = "m"\n[[tiers]]\nname = "t"\n')
     assert load_settings().default_tier == "free"
@@ -79,6 +103,13 @@ def test_everything_wrong_is_told_at_once_by_the_name_the_operator_used(monkeypa
     assert told["FAREBOX_DATABASE_URL"].startswith("must begin with postgresql://")
     assert told["FAREBOX_KEY_PEPPER"] == "must have at least 32 characters or members"
     assert "three times beat_s" in told["bank"]
+
+
+def test_the_largest_upload_must_fit_into_the_room_for_uploads() -> None:
+    write("[limits]\nupload_bytes_max = 2048\nupload_room_bytes = 2047\n")
+    assert "at least upload_bytes_max" in complaints()["limits"]
+    write("[limits]\nupload_bytes_max = 2048\nupload_room_bytes = 2048\n")
+    assert load_settings().limits.upload_bytes_max == 2048
 
 
 def test_a_rejected_secret_is_not_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import Connection, Table, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from config.tables import models, prices, tiers, upstreams
+from config.tables import groups, models, prices, tiers, upstreams
 
 
-@pytest.mark.parametrize("table", [models, prices, tiers, upstreams], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [groups, models, prices, tiers, upstreams], ids=lambda table: table.name)
 async def test_a_declared_table_has_the_databases_columns(engine: AsyncEngine, table: Table) -> None:
     def columns(connection: Connection) -> set[str]:
         return {column["name"] for column in inspect(connection).get_columns(table.name)}

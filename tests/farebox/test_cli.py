@@ -114,3 +114,18 @@ async def test_a_database_that_is_not_there_is_a_sentence(run: Run) -> None:
 async def test_no_words_show_the_help(run: Run) -> None:
     _, printed = await run()
     assert all(word in printed for word in ("serve", "demo", "migrate", "verify"))
+
+
+async def test_a_database_is_seeded_once_unless_one_says_again(run: Run) -> None:
+    words = ("bench", "--seed-data", "--users", "40", "--charges", "500")
+    code, printed = await run(*words)
+    assert code == 0 and "40 users and 500 charges in" in printed, printed
+    code, printed = await run(*words)
+    assert code == 1 and "has users already" in printed
+    assert (await run(*words, "--again"))[0] == 0
+    assert (await run("verify"))[0] == 0
+
+
+async def test_a_benchmark_of_nothing_is_refused(run: Run) -> None:
+    code, printed = await run("bench")
+    assert code == 2 and "--seed-data" in printed

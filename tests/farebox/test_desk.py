@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from config.settings import Settings
 from farebox import desk
 from farebox.desk import DeskError
 from farebox.migrate import downgrade
+from ledger.engine import make_engine
 from tests import house
 from tests.house import Farebox
 
@@ -43,6 +46,39 @@ async def test_a_user_of_a_tier_with_an_allowance_has_it_without_a_call(settings
     assert (shown["tier"], shown["balance"], shown["charges"]) == ("free", "0.1000 USD", "none")
 
 
+async def test_a_user_of_a_tier_in_tokens_is_shown_what_is_left_of_them(
+    settings: Settings, farebox: Farebox, database_url: str
+) -> None:
+    engine = make_engine(database_url, size=1)
+    tier = """{"name": "tester", "allowance": {"amount": 1000, "unit": "tokens"}}"""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO tiers (name, doc) VALUES ('tester', CAST(:tier AS jsonb))"), {"tier": tier}
+        )
+    await engine.dispose()
+    made = await desk.create_user(settings, "Tess", email="tess@example.org", tier="tester", credit=None)
+    shown = await desk.show_user(settings, "tess@example.org")
+    assert (shown["tokens"], shown["balance"]) == (1000, "0.0000 USD")
+    async with asyncio.timeout(20):
+        while (answer := await farebox.chat({"authorization": f"Bearer {made['key']}"})).status != 200:
+            await asyncio.sleep(0.1)  # until the gateway has heard of the tier
+    await farebox.settled()
+    usage = answer.json()["usage"]
+    assert (await desk.show_user(settings, "tess@example.org"))["tokens"] == 1000 - usage["total_tokens"]
+
+
+async def test_who_did_it_is_on_record(settings: Settings, database_url: str) -> None:
+    await _ada(settings)
+    await desk.set_tier(settings, "ada@example.org", "pro")
+    engine = make_engine(database_url, size=1)
+    async with engine.begin() as connection:
+        recorded = (await connection.execute(text("SELECT action, actor FROM audit ORDER BY seq"))).all()
+    await engine.dispose()
+    assert [tuple(row) for row in recorded] == [
+        (action, "command line") for action in ("user.create", "key.create", "credit.payment", "user.tier")
+    ]
+
+
 async def test_money_is_booked_once_for_each_reference(settings: Settings) -> None:
     await _ada(settings, credit=None)
     ends = datetime.now(UTC) + timedelta(days=1)
@@ -52,6 +88,9 @@ async def test_money_is_booked_once_for_each_reference(settings: Settings) -> No
     assert again["booked"].startswith("no") and again["balance"] == "2.5000"
     gift = await desk.credit(settings, "ada@example.org", "1", kind="promo", ref="gift", expires_at=ends)
     assert gift["balance"] == "3.5000"
+    with pytest.raises(DeskError, match="in the future"):
+        over = datetime.now(UTC) - timedelta(days=1)
+        await desk.credit(settings, "ada@example.org", "1", kind="promo", ref="late", expires_at=over)
     assert all(finding.holds for finding in await desk.verify_ledger(settings))
 
 

@@ -8,14 +8,28 @@ import resource
 import signal
 import socket
 from pathlib import Path
+from types import CoroutineType
 
 import pytest
 from pydantic import SecretStr
 
 from config.catalog import Declared
-from farebox.serve import StartError, allow_many_sockets, engines, pepper_of, running, signals
+from farebox.serve import (
+    AdminKey,
+    StartError,
+    admin_key_of,
+    admin_sentence,
+    allow_many_sockets,
+    engines,
+    forked,
+    pepper_of,
+    running,
+    signals,
+)
+from gateway.downstream import Receive, Scope, Send
 from tests import house
 from tests.backend import Backend
+from tests.house import ADMIN_KEY
 
 
 async def test_engines_that_are_named_are_used_and_nothing_is_started(data_dir: Path) -> None:
@@ -58,6 +72,65 @@ async def test_metrics_may_have_a_port_of_their_own(
         async with farebox.http.get(farebox.run.metrics_url) as reply:
             assert reply.status == 200 and "farebox_streams_open" in await reply.text()
         assert not farebox.run.metrics_url.startswith(farebox.url)
+
+
+async def test_the_admin_api_is_on_the_gateways_port_unless_it_has_its_own(
+    data_dir: Path, database_url: str, redis_url: str, backend: Backend
+) -> None:
+    async with house.farebox(data_dir, database_url, redis_url, backend.url) as farebox:
+        assert farebox.run.admin_url == f"{farebox.url}/admin/api"
+        assert (await farebox.admin.get("/admins")).status == 200
+        assert (await farebox.get("/admin/apis")).status == (await farebox.get("/admin")).status == 404
+    async with house.farebox(data_dir, database_url, redis_url, backend.url, admin_bind="127.0.0.1:0") as farebox:
+        assert not farebox.run.admin_url.startswith(farebox.url)
+        assert (await farebox.admin.get("/admins")).status == 200
+        assert (await farebox.get("/admin/api/v1/admins")).status == 404
+        here = farebox.run.admin_url.removesuffix("/admin/api")
+        for path in ("/v1/models", "/metrics", "/healthz", "/v1/admins", "/"):
+            async with farebox.http.get(f"{here}{path}", headers={"authorization": f"Bearer {ADMIN_KEY}"}) as reply:
+                assert reply.status == 404, path
+
+
+def test_an_admin_key_is_the_setting_or_made_once_for_an_embedded_database(data_dir: Path) -> None:
+    named = house.settings(data_dir, "postgresql://named/db", "redis://named")
+    assert admin_key_of(named) == (SecretStr(ADMIN_KEY), False)
+    assert admin_key_of(named.model_copy(update={"admin_key": None})) == (None, False)
+    embedded = named.model_copy(update={"admin_key": None, "database_url": None})
+    made = admin_key_of(embedded)
+    assert made.secret is not None and len(made.secret.get_secret_value()) >= 32 and made.made
+    assert admin_key_of(embedded) == (made.secret, False)
+    assert (data_dir / "admin_key").stat().st_mode & 0o077 == 0
+
+
+def test_a_made_admin_key_is_said_once_and_a_missing_one_is_said_too(data_dir: Path) -> None:
+    settings = house.settings(data_dir, "postgresql://named/db", "redis://named")
+    secret = SecretStr("a-secret-nobody-knows")
+    made = admin_sentence("http://here", AdminKey(secret, made=True), settings)
+    assert "a-secret-nobody-knows" in made and str(data_dir / "admin_key") in made
+    assert "a-secret" not in admin_sentence("http://here", AdminKey(secret), settings)
+    assert "FAREBOX_ADMIN_KEY is not set" in admin_sentence("http://here", AdminKey(None), settings)
+    for key in (AdminKey(secret), AdminKey(None)):
+        assert "http://here/docs" in admin_sentence("http://here", key, settings)
+
+
+def test_a_call_pays_one_comparison_for_the_admin_api() -> None:
+    """The gateway's own coroutine is what the server awaits: there is no frame between them."""
+
+    async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    async def admin(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    app = forked(gateway, admin)
+    for path, name in (
+        ("/v1/chat/completions", "gateway"),
+        ("/admin/api/v1/users", "admin"),
+        ("/admin/apis", "gateway"),
+    ):
+        coroutine = app({"path": path}, None, None)  # type: ignore[arg-type]
+        assert isinstance(coroutine, CoroutineType) and coroutine.__name__ == name
+        coroutine.close()
 
 
 async def test_the_end_of_the_block_closes_the_door(
