@@ -12,8 +12,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from accounts.directory import Directory
+from accounts.due_tiers import DueTiers
 from accounts.store_sql import Accounts
 from config.catalog import Catalog, Declared
 from config.catalog_sql import seed
@@ -34,6 +36,7 @@ from gateway.books import Books
 from gateway.calllog import CallLog
 from gateway.counting import Counting
 from gateway.downstream import Endpoint, Receive, Scope, Send
+from gateway.explain import Explainer
 from gateway.forward import Forwarder
 from gateway.identity import Identity
 from gateway.issuers import Issuers
@@ -43,16 +46,21 @@ from gateway.proxy import Gate, Proxy
 from gateway.pulse import Pulse
 from gateway.pump import House
 from gateway.routes import Health, metrics_routes, routes
+from gateway.standings import Standings
 from gateway.surfaces import SURFACES
+from gateway.tally import Tally
 from gateway.tokens import Tokenizers
+from gateway.upload import Uploads
 from gateway.upstream import Upstreams
 from ledger.money import NANO
 from ledger.poster import Poster
+from ledger.roller import rolling
 from ledger.spool import Spool
 from ledger.store import BankUnavailable
 from ledger.store_sql import PostgresBank, make_engine
 from ledger.sweep import Sweeper
 from ledger.teller import Teller
+from policies.buckets import Buckets
 from policies.buckets_fallback import BucketsWithFallback
 from policies.buckets_memory import BucketsMemory
 from policies.buckets_redis import BucketsRedis, connect
@@ -65,15 +73,36 @@ _AGAIN_S = 0.1
 _START_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a neighbour of the data plane may work with. ``accounts_engine`` is the pool of accounts and catalogue."""
+
+    accounts: Accounts
+    directory: Directory
+    bank: PostgresBank
+    buckets: Buckets
+    catalog: Callable[[], Catalog]
+    explainer: Explainer
+    accounts_engine: AsyncEngine
+
+
 class Gateway:
     """The running data plane. ``app`` is its ASGI application, ``metrics_app`` the one for a port of its own."""
 
     def __init__(
-        self, app: Endpoint, metrics_app: Endpoint, metrics: Metrics, gate: Gate, pulse: Pulse, poster: Poster
+        self,
+        app: Endpoint,
+        metrics_app: Endpoint,
+        metrics: Metrics,
+        gate: Gate,
+        pulse: Pulse,
+        poster: Poster,
+        parts: Parts,
     ) -> None:
         self.app = app
         self.metrics_app = metrics_app
         self.metrics = metrics
+        self.parts = parts
         self._gate = gate
         self._pulse = pulse
         self._poster = poster
@@ -139,6 +168,8 @@ async def open_gateway(
         log = CallLog(calls)
         log.start()
         stack.callback(log.stop)
+        uploads = Uploads(settings.data_dir / "uploads", limits)
+        stack.push_async_callback(uploads.aclose)
         tokenizers = await asyncio.to_thread(Tokenizers.load, Path(settings.data_dir))
 
         accounts_engine = make_engine(database_url, size=_ACCOUNTS_POOL, name="farebox accounts", ask_first=True)
@@ -156,12 +187,17 @@ async def open_gateway(
         )
         await accounts.check_pepper()
         await seed(accounts_engine, declared)
+        due_tiers = DueTiers(accounts)
+        await due_tiers.start()
+        stack.push_async_callback(due_tiers.aclose)
         directory = Directory(accounts, keys_max=limits.keys_cached, users_max=limits.users_cached)
         await directory.start()
         stack.push_async_callback(directory.aclose)
         keeper = CatalogKeeper(accounts_engine)
         await keeper.start()
         stack.push_async_callback(keeper.aclose)
+        named = {model.tokenizer for model in keeper.current.models.values() if model.tokenizer}
+        await asyncio.to_thread(tokenizers.prepare, named)
         watcher = Watcher(database_url, [keeper, directory])
         stack.push_async_callback(watcher.aclose)
         async with asyncio.timeout(_START_S):
@@ -179,6 +215,11 @@ async def open_gateway(
             batch=bank_part.hold_batch_max,
             waiting=bank_part.hold_queue_max,
         )
+
+        tally = Tally(accounts_engine)
+        tally.start()
+        stack.push_async_callback(tally.stop)
+        await stack.enter_async_context(rolling(database_url))
 
         redis = settings.redis
         client = connect(redis_url, redis.cluster, redis.connect_timeout_s, redis.timeout_s)
@@ -219,14 +260,16 @@ async def open_gateway(
             Forwarder(upstreams, catalog, settings.timeouts, limits),
             counting,
             teller,
-            Books(poster, buckets, metrics, log, output_seen, input_seen),
+            Books(poster, buckets, metrics, log, tally, output_seen, input_seen),
             pulse,
             bank_part.beat_tokens,
         )
-        identity = Identity(directory, Issuers(settings.issuers), settings.openwebui.jwt_secret)
+        standings = Standings(accounts, catalog, settings.default_tier)
+        identity = Identity(directory, Issuers(settings.issuers), standings.of, settings.openwebui.jwt_secret)
         gate = Gate(limits.streams_max, lambda: len(pulse.pumps))
         metered: dict[str, Endpoint] = {
-            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits) for surface in SURFACES
+            f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits, uploads)
+            for surface in SURFACES
         }
         health = Health(lambda: not gate.draining, bank, buckets if redis.on_failure == "refuse" else None)
         rest = routes(
@@ -236,8 +279,12 @@ async def open_gateway(
             health=health,
             metrics=metrics if settings.metrics_bind is None else None,
         )
-        _watch(metrics, pulse, poster, buckets, sweeper)
-        yield Gateway(Front(metered, rest), metrics_routes(metrics), metrics, gate, pulse, poster)
+        _watch(metrics, pulse, poster, buckets, sweeper, uploads)
+        explainer = Explainer(
+            catalog=catalog, admitter=admitter, bank=bank, buckets=buckets, default_tier=settings.default_tier
+        )
+        parts = Parts(accounts, directory, bank, buckets, catalog, explainer, accounts_engine)
+        yield Gateway(Front(metered, rest), metrics_routes(metrics), metrics, gate, pulse, poster, parts)
 
 
 async def _open_bank(
@@ -263,7 +310,14 @@ async def _sign_out(bank: PostgresBank) -> None:
         _log.warning("not signed out", extra={"reason": str(away)})
 
 
-def _watch(metrics: Metrics, pulse: Pulse, poster: Poster, buckets: BucketsWithFallback, sweeper: Sweeper) -> None:
+def _watch(
+    metrics: Metrics,
+    pulse: Pulse,
+    poster: Poster,
+    buckets: BucketsWithFallback,
+    sweeper: Sweeper,
+    uploads: Uploads,
+) -> None:
     """The gauges are read when somebody looks, not kept."""
 
     def refresh() -> None:
@@ -275,5 +329,6 @@ def _watch(metrics: Metrics, pulse: Pulse, poster: Poster, buckets: BucketsWithF
         metrics.refused_settlements.set(poster.refused)
         metrics.limiter_degraded.set(buckets.degraded)
         metrics.ledger_drift.set(sweeper.drift / NANO)
+        metrics.uploads_bytes.set(uploads.bytes)
 
     metrics.before_scrape(refresh)

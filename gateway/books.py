@@ -14,6 +14,7 @@ from gateway.calllog import CallLog
 from gateway.errors import Refusal
 from gateway.meter import Reading
 from gateway.metrics import Metrics
+from gateway.tally import Tally
 from ledger.hold import Outcome, Settlement
 from ledger.money import format_usd
 from ledger.poster import Poster
@@ -24,8 +25,10 @@ from policies.estimate import PPM, RunningP90, RunningRatio
 from policies.tier import Window
 
 if TYPE_CHECKING:
-    from gateway.admission import Admission, Candidate
-    from gateway.pump import Pump, Story
+    from gateway.admission import Admission
+    from gateway.order import Candidate
+    from gateway.pump import Pump
+    from gateway.story import Story
 
 
 _UNKNOWN = "unknown"
@@ -40,6 +43,7 @@ class Books:
         buckets: Buckets,
         metrics: Metrics,
         log: CallLog,
+        tally: Tally,
         output_seen: RunningP90,
         input_seen: RunningRatio,
     ) -> None:
@@ -47,6 +51,7 @@ class Books:
         self._buckets = buckets
         self._metrics = metrics
         self._log = log
+        self._tally = tally
         self._output_seen = output_seen
         self._input_seen = input_seen
 
@@ -58,8 +63,8 @@ class Books:
         reading: Reading,
         outcome: Outcome,
         variant: str = "",
-    ) -> int:
-        """Hand the charge over to the poster; its amount in nano-USD."""
+    ) -> None:
+        """Hand the charge over to the poster, and note in the story what it came to."""
         usage, bill = reading.usage, candidate.bill
         # Only a name the operator gave to a price is kept: what a backend calls its tiers is its own affair.
         variant = bill.price.known_variant(variant)
@@ -86,14 +91,17 @@ class Books:
                 variant=variant,
             )
         )
-        self._metrics.charged(facts.model, facts.tier, usage, reading.source, amount)
+        if admission.in_tokens:
+            story.tokens = amount
+        else:
+            story.amount = amount
+        self._metrics.charged(facts.model, facts.tier, usage, reading.source, story.amount)
         for problem in reading.problems:
             self._metrics.uncharged(problem).inc()
         if outcome is Outcome.COMPLETED and story.surface.has_output:
             self._output_seen.observe(candidate.model.id, usage.output_tokens // story.request.n)
         if reading.source is UsageSource.REPORTED:
             self._learn(candidate, usage)
-        return amount
 
     def _learn(self, candidate: Candidate, usage: Usage) -> None:
         """How far the estimate of the input was off, by the only one who knows it."""
@@ -112,7 +120,7 @@ class Books:
 
     def refused(self, route: str, refusal: Refusal, request_id: UUID) -> None:
         """A call that ended before it was known what it is: wrong key, no body, not JSON."""
-        self._metrics.refusal(refusal.code, _UNKNOWN).inc()
+        self._refusal(refusal.code, _UNKNOWN)
         self._metrics.request(route, _UNKNOWN, _UNKNOWN, str(refusal.status), refusal.code).inc()
         line = {"at": datetime.now(UTC), "event": "call", "request_id": request_id, "route": route}
         self._log.write({**line, "status": refusal.status, "code": refusal.code})
@@ -139,7 +147,7 @@ class Books:
         model = pump.model_id or story.known_model
         metrics.request(story.surface.route, model, tier, str(story.status), story.code).inc()
         if story.code and (pump.admission is None or story.outcome is Outcome.CUT_BY_BALANCE):
-            metrics.refusal(story.code, tier).inc()
+            self._refusal(story.code, tier)
         upstream_s = max(0.0, (clock.moved or now) - clock.sent) if clock.sent else 0.0
         metrics.overhead_total.observe(max(0.0, now - clock.begun - upstream_s))
         if clock.sent:
@@ -147,6 +155,10 @@ class Books:
             metrics.upstream(model, pump.upstream_name).observe(upstream_s)
         if clock.first and pump.admission is not None:
             metrics.ttft(model).observe(clock.first - clock.begun)
+
+    def _refusal(self, code: str, tier: str) -> None:
+        self._metrics.refusal(code, tier).inc()
+        self._tally.count(code, tier)
 
     def _line(self, pump: Pump) -> dict[str, object]:
         story = pump.story
@@ -174,6 +186,10 @@ class Books:
         }
         if reading is not None:
             line |= {"usage": reading.usage.parts(), "usage_source": reading.source, "problems": reading.problems}
+        if pump.admission is not None and pump.admission.in_tokens:
+            line["cost_tokens"] = story.tokens
+        if principal.acted_by:
+            line["acted_by"] = principal.acted_by
         return line
 
 

@@ -114,7 +114,7 @@ def without_guarded_keys(payload: bytes) -> bytes | None:
     return msgspec.json.encode({key: value for key, value in fields.items() if key not in GUARDED_KEYS})
 
 
-def with_usage_members(payload: bytes, members: dict[str, str], within: str | None = None) -> bytes | None:
+def with_usage_members(payload: bytes, members: dict[str, Any], within: str | None = None) -> bytes | None:
     """Return the object with `members` at the end of its `usage`, all else byte for byte.
 
     The `usage` is the top-level one, or that of the top-level object named `within`. None if the payload is not strict
@@ -156,7 +156,7 @@ def _reads_as(payload: bytes, fields: dict[str, Raw]) -> bool:
         return False
 
 
-def _appended(usage: bytes, members: dict[str, str]) -> bytes:
+def _appended(usage: bytes, members: dict[str, Any]) -> bytes:
     fields = _fields.decode(usage)
     added = msgspec.json.encode(members)
     if not fields:

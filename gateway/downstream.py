@@ -19,6 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_BODY, _UPLOAD = "body_bytes_max", "upload_bytes_max"  # the bounds, by the names of their settings
+
 
 class CallerLeft(Exception):
     """The caller closed the connection before its request was whole."""
@@ -26,16 +28,12 @@ class CallerLeft(Exception):
 
 async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:
     """The whole request body. Raises Refusal (request_too_large, request_timeout) or CallerLeft."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
-            raise _too_large(bytes_max)
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise Refusal.of("invalid_request", "Send the request body without compression.", param="content-encoding")
+    _check_head(scope, bytes_max, _BODY)
     message = await _receive(receive, timeout_s)
     if not message.get("more_body"):
         body = message.get("body", b"")
         if len(body) > bytes_max:
-            raise _too_large(bytes_max)
+            raise _too_large(bytes_max, _BODY)
         return bytes(body)
     return await _read_on(message, receive, bytes_max, timeout_s)
 
@@ -48,8 +46,45 @@ async def _read_on(message: Message, receive: Receive, bytes_max: int, timeout_s
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > bytes_max:
-            raise _too_large(bytes_max)
+            raise _too_large(bytes_max, _BODY)
     return b"".join(pieces)
+
+
+async def hand_on(
+    scope: Scope,
+    receive: Receive,
+    take: Callable[[bytes], Awaitable[None]],
+    *,
+    bytes_max: int,
+    pause_s: float,
+    timeout_s: float,
+) -> None:
+    """Hand the request body on as it arrives; no more of it comes before ``take`` has returned.
+
+    ``pause_s`` is how long the caller may say nothing, ``timeout_s`` how long all of it may take. Raises Refusal
+    (request_too_large, request_timeout), CallerLeft, and what ``take`` raises.
+    """
+    _check_head(scope, bytes_max, _UPLOAD)
+    size, deadline = 0, asyncio.get_running_loop().time() + timeout_s
+    while True:
+        left = deadline - asyncio.get_running_loop().time()
+        message = await _receive(receive, min(pause_s, left))
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > bytes_max:
+            raise _too_large(bytes_max, _UPLOAD)
+        await take(piece)
+        if not message.get("more_body"):
+            return
+
+
+def _check_head(scope: Scope, bytes_max: int, limit: str) -> None:
+    """Refuse what the head already tells."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
+            raise _too_large(bytes_max, limit)
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise Refusal.of("invalid_request", "Send the request body without compression.", param="content-encoding")
 
 
 async def _receive(receive: Receive, timeout_s: float) -> Message:
@@ -75,7 +110,5 @@ async def send_reply(send: Send, status: int, headers: Headers, body: bytes) -> 
     await send({"type": "http.response.body", "body": body})
 
 
-def _too_large(bytes_max: int) -> Refusal:
-    return Refusal.of(
-        "request_too_large", f"The request body is larger than {bytes_max} bytes.", limit="body_bytes_max"
-    )
+def _too_large(bytes_max: int, limit: str) -> Refusal:
+    return Refusal.of("request_too_large", f"The request body is larger than {bytes_max} bytes.", limit=limit)

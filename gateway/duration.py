@@ -1,4 +1,4 @@
-"""How long an audio file plays, from its bytes. Pure.
+"""How long an audio file plays, from its bytes, of which only those that tell it are read. Pure.
 
 Only where a backend does not say it: WAV, FLAC, Ogg and MP3 are read from their own headers, an MP4 is believed within
 bounds, anything else is judged by its size. Headers are the sender's word, so none may claim less time than the bytes
@@ -8,7 +8,9 @@ beside it need at the format's densest; what is not exact leans upwards and says
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from gateway.stored import Body
 
 UNKNOWN_BYTES_PER_S = 4_000  # 32 kbit/s: speech in WebM, AMR and the like; lower than most, so that the time leans up
 DENSE_BYTES_PER_S = 64_000  # 512 kbit/s: no speech codec with losses is denser
@@ -29,20 +31,19 @@ class Length(NamedTuple):
     exact: bool
 
 
-def length(data: bytes | memoryview) -> Length:
-    """The playing time of a whole audio file. Never raises."""
-    view = memoryview(data)
+def length(data: Body) -> Length:
+    """The playing time of a whole audio file. Raises nothing but what reading it may raise (OSError)."""
     try:
-        found = _by_header(view)
-    except (struct.error, ValueError, IndexError, ZeroDivisionError):
+        found = _by_header(data)
+    except (struct.error, ValueError, ZeroDivisionError):
         found = None
     if found is None or not 0 <= found.seconds <= SECONDS_MAX:
-        return _by_size(len(view))
+        return _by_size(len(data))
     return found
 
 
-def _by_header(data: memoryview) -> Length | None:
-    head = bytes(data[:12])
+def _by_header(data: Body) -> Length | None:
+    head = data[:12]
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return _wav(data)
     if head[:4] == b"fLaC":
@@ -66,13 +67,18 @@ def _not_below(seconds: float, size: int, densest: float) -> Length:
     return Length(seconds, True) if seconds >= least else Length(least, False)
 
 
-def _wav(data: memoryview) -> Length | None:
+def _unpack(form: str, data: Body, at: int) -> tuple[Any, ...]:
+    """Raises struct.error where the data ends before."""
+    return struct.unpack(form, data[at : at + struct.calcsize(form)])
+
+
+def _wav(data: Body) -> Length | None:
     """The chunks of RIFF WAVE: `fmt ` tells the rate, `data` the size (Microsoft, "Multimedia Data Standards")."""
     at, rate, pcm = 12, 0, False
     for _ in range(_CHUNKS_MAX):
-        name, size = struct.unpack_from("<4sI", data, at)
+        name, size = _unpack("<4sI", data, at)
         if name == b"fmt ":
-            form, channels, samples_per_s, bytes_per_s, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
+            form, channels, samples_per_s, bytes_per_s, _, bits = _unpack("<HHIIHH", data, at + 8)
             pcm = form in _PCM
             rate = channels * samples_per_s * (bits // 8) if pcm else bytes_per_s
         if name == b"data":
@@ -90,7 +96,7 @@ def _wav_sound(there: int, claimed: int, rate: int, pcm: bool) -> Length:
     return Length(claimed / rate, pcm)
 
 
-def _flac(data: memoryview) -> Length | None:
+def _flac(data: Body) -> Length | None:
     """STREAMINFO (RFC 9639, 8.2): 20 bits rate, 3 bits channels, 5 bits depth, 36 bits number of samples."""
     bits = int.from_bytes(data[18:26], "big")
     rate, channels, depth = bits >> 44, (bits >> 41 & 7) + 1, (bits >> 36 & 31) + 1
@@ -99,13 +105,13 @@ def _flac(data: memoryview) -> Length | None:
     return _not_below(samples / rate, len(data), rate * channels * depth / 8) if samples else None
 
 
-def _ogg(data: memoryview) -> Length | None:
+def _ogg(data: Body) -> Length | None:
     """One logical stream (RFC 3533): the last page's granule position is its length in samples."""
-    last = bytes(data[-_TAIL_BYTES_MAX - 282 :]).rfind(b"OggS")  # a page is at most 64 kB and its header of 282 bytes
-    last += max(0, len(data) - _TAIL_BYTES_MAX - 282)
-    serial, (granule, its_serial) = data[14:18], struct.unpack_from("<q4s", data, last + 6)
-    first = 27 + data[26]
-    kind = bytes(data[first : first + 16])
+    tail = max(0, len(data) - _TAIL_BYTES_MAX - 282)  # a page is at most 64 kB and its header of 282 bytes
+    last = tail + data[tail : len(data)].rfind(b"OggS")
+    serial, (granule, its_serial) = data[14:18], _unpack("<q4s", data, last + 6)
+    first = 27 + int.from_bytes(data[26:27], "big")
+    kind = data[first : first + 16]
     if its_serial != serial or granule < 0:
         return None  # chained or multiplexed
     if kind.startswith(b"OpusHead"):
@@ -116,14 +122,14 @@ def _ogg(data: memoryview) -> Length | None:
     return None
 
 
-def _mp4(data: memoryview) -> Length | None:
+def _mp4(data: Body) -> Length | None:
     """`moov` begins with `mvhd` (ISO/IEC 14496-12, 8.2.2). The sample tables are not read, so it is never exact."""
     at, inside = 0, False
     for _ in range(_BOXES_MAX):
-        size, name = struct.unpack_from(">I4s", data, at)
+        size, name = _unpack(">I4s", data, at)
         header = 8
         if size == 1:
-            (size,), header = struct.unpack_from(">Q", data, at + 8), 16
+            (size,), header = _unpack(">Q", data, at + 8), 16
         if name == b"mvhd" and inside:
             return _not_below(_mvhd(data, at + header), len(data), DENSE_BYTES_PER_S)._replace(exact=False)
         inside = inside or name == b"moov"
@@ -131,10 +137,8 @@ def _mp4(data: memoryview) -> Length | None:
     return None
 
 
-def _mvhd(data: memoryview, at: int) -> float:
-    scale, units = (
-        struct.unpack_from(">IQ", data, at + 20) if data[at] == 1 else struct.unpack_from(">II", data, at + 12)
-    )
+def _mvhd(data: Body, at: int) -> float:
+    scale, units = _unpack(">IQ", data, at + 20) if data[at : at + 1] == b"\1" else _unpack(">II", data, at + 12)
     return float(units / scale)
 
 
@@ -149,7 +153,7 @@ class _Frame(NamedTuple):
     seconds: float
 
 
-def _mp3(data: memoryview) -> Length | None:
+def _mp3(data: Body) -> Length | None:
     """Frame after frame; in a long file, what the first ones need for a second is taken to be what all need."""
     begin = at = _after_tag(data)
     seconds, frame = 0.0, _frame(data, at)
@@ -164,14 +168,14 @@ def _mp3(data: memoryview) -> Length | None:
     return Length(seconds, True) if seconds and len(data) - at <= _TAIL_BYTES_MAX else None
 
 
-def _after_tag(data: memoryview) -> int:
+def _after_tag(data: Body) -> int:
     """Where the sound begins: an ID3v2 tag tells its size in four bytes of seven bits (id3.org, ID3v2.4.0, 3.1)."""
-    if bytes(data[:3]) != b"ID3":
+    if data[:3] != b"ID3":
         return 0
     return 10 + sum(byte << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
 
 
-def _frame(data: memoryview, at: int) -> _Frame | None:
+def _frame(data: Body, at: int) -> _Frame | None:
     """The layer III frame whose header stands at `at`."""
     head = int.from_bytes(data[at : at + 4], "big")
     version, layer, kbits, rate = head >> 19 & 3, head >> 17 & 3, head >> 12 & 15, head >> 10 & 3

@@ -229,10 +229,9 @@ class EventFilter(StreamFilter):
     def _with_money(self, line: bytes, event: Event) -> bytes:
         place = event.usage_within
         reported = None if place is None else self._meter.reported
-        said = self._cost(reported) if self._cost and reported is not None else None
-        if said is None or not line:
+        members = self._cost(reported) if self._cost and reported is not None else None
+        if members is None or not line:
             return line
-        members = {"cost": said[0], "balance": said[1]}
         return rewritten(line, lambda body: with_usage_members(body, members, place or None)) or line
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import UNSET
 
@@ -30,8 +31,9 @@ from gateway.sse import BOM, DONE, LINE_BYTES_MAX, EventTooLarge, LineReader, pa
 from ledger.usage import Usage
 
 TERMINAL_BYTES_MAX = 64 * 1024  # after [DONE] nothing is due; what comes beyond this is let fall
+HELD_LINES_MAX = 4096  # each weighs 50 bytes more than it has, and is read by itself: some 10 µs
 
-Cost = Callable[[Usage], tuple[str, str] | None]
+Cost = Callable[[Usage], dict[str, Any] | None]
 
 _BLANKS = (b"\n", b"\r\n", b"\r")
 _DATA = b"data:"
@@ -43,8 +45,8 @@ _FIELD_STARTS = b"deir"  # data, event, id, retry: no JSON token begins with the
 class StreamFilter:
     """The way of one stream from backend to caller.
 
-    `usage_wanted`: the caller asked for usage. `cost` is asked, at the moment a final usage passes, for the decimal
-    strings (cost, balance) of the usage reported so far; None leaves the usage as it is.
+    `usage_wanted`: the caller asked for usage. `cost` is asked, at the moment a final usage passes, for the members to
+    add to it, by the usage reported so far; None leaves the usage as it is.
     """
 
     # How one event is read; another kind of stream has other readers.
@@ -168,10 +170,9 @@ class StreamFilter:
         if not self._usage_wanted:
             return line if chunk.choices or chunk.error else b""
         reported = self._meter.reported
-        said = self._cost(reported) if self._cost and chunk.final and reported is not None else None
-        if said is None or not line:
+        members = self._cost(reported) if self._cost and chunk.final and reported is not None else None
+        if members is None or not line:
             return line
-        members = {"cost": said[0], "balance": said[1]}
         return rewritten(line, lambda body: with_usage_members(body, members)) or line
 
     def _note(self, passed: bytes) -> bytes:
@@ -218,6 +219,8 @@ class StreamFilter:
         self._held_bytes += len(line)
         if self._held_bytes > self._limit:
             raise EventTooLarge(f"an event of the stream is longer than {self._limit} bytes")
+        if len(self._held) > HELD_LINES_MAX:
+            raise EventTooLarge(f"an event of the stream has more than {HELD_LINES_MAX} lines that are no JSON")
         return b""
 
     def _release(self, *, ended: bool) -> bytes:

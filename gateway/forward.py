@@ -11,11 +11,15 @@ from typing import NamedTuple
 
 from config.catalog import Catalog, Upstream
 from config.settings import Limits, Timeouts, environment_secret
-from gateway.admission import Candidate
 from gateway.downstream import Headers
 from gateway.headers import to_upstream
+from gateway.order import Candidate
+from gateway.stored import Source
 from gateway.surface import Request, Surface
 from gateway.upstream import Reply, Target, UpstreamFailure, Upstreams
+
+Sent = Callable[[float, bool], None]
+"""Told the instant at which some of a request left, and whether that was the last of it."""
 
 
 class Patience(NamedTuple):
@@ -49,20 +53,21 @@ class Forwarder:
         request_id: str,
         headers: Headers,
         output_cap: int | None,
-        sent: Callable[[float], None],
+        sent: Sent,
     ) -> Reply:
-        """The head of the candidate's reply. ``sent`` is told when the request leaves. Raises UpstreamFailure."""
+        """The head of the candidate's reply. ``sent`` is told when the request leaves, and of each piece of one that
+        lies on disk. Raises UpstreamFailure."""
         upstream = self._catalog().upstream(candidate.model.upstream)
         if upstream is None:
             raise UpstreamFailure("connect", f"no upstream {candidate.model.upstream}")
         body = surface.rewrite(request, candidate.model.upstream_model, output_cap)
         target = self._target(upstream)
         outgoing = to_upstream(headers, target, request_id)
-        sent(time.monotonic())
+        sent(time.monotonic(), isinstance(body, bytes))
         return await self._upstreams.open(
             target,
             path=surface.path,
-            body=body,
+            body=body if isinstance(body, bytes) else _Leaving(body, sent),
             headers=outgoing,
             connect_timeout_s=self.patience(candidate).connect,
         )
@@ -89,6 +94,22 @@ class Forwarder:
         if target is None:
             target = self._targets[upstream.name] = target_of(upstream)
         return target
+
+
+class _Leaving:
+    """A body that tells how far the backend has taken it: the next piece is asked for when the last one is gone."""
+
+    def __init__(self, body: Source, sent: Sent) -> None:
+        self._body = body
+        self._sent = sent
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    async def read(self, start: int, end: int) -> bytes:
+        piece = await self._body.read(start, end)
+        self._sent(time.monotonic(), end >= len(self))
+        return piece
 
 
 def target_of(upstream: Upstream) -> Target:

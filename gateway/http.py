@@ -33,6 +33,8 @@ from httpx import (
     UnsupportedProtocol,
 )
 
+from gateway.stored import Source
+
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
@@ -47,6 +49,7 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Response",
+    "SourceStream",
     "TransportError",
     "UnsupportedProtocol",
     "address",
@@ -55,7 +58,7 @@ __all__ = [
 HEAD_FIELD_BYTES_MAX = 65_536  # one header line; some backends answer with a policy or a trace of 10 kB
 HEAD_FIELDS_MAX = 128
 READ_BUFFER_BYTES = 65_536  # reading from the socket stops at twice this until the caller takes something
-SEND_SLICE_BYTES = 65_536
+SEND_SLICE_BYTES = 131_072
 DETAIL_CHARS_MAX = 300
 BODY_AS_ONE_BYTES_MAX = 1 << 20  # above it aiohttp warns about a blocked loop when it is handed plain bytes
 
@@ -89,7 +92,7 @@ class AiohttpTransport(AsyncBaseTransport):
                 request.method,
                 _wire_url(str(request.url)),
                 headers=_decoded(request),
-                data=_sendable(await request.aread()),
+                data=await _sendable(request),
                 timeout=_client_timeout(timeout.get("connect"), timeout.get("read")),
                 allow_redirects=False,
             )
@@ -200,10 +203,18 @@ class _Connector(aiohttp.TCPConnector):
         self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # partial is invariant
 
 
-class _LargeBody(aiohttp.payload.Payload):
-    """A big request body, written in slices so that other calls get their turn between them."""
+class SourceStream(AsyncByteStream):
+    """A request body that this transport reads while it sends it."""
 
-    def __init__(self, value: bytes) -> None:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+
+class _LargeBody(aiohttp.payload.Payload):
+    """A request body written in slices: other calls get their turn between them, and a source is read no faster than
+    the backend takes it."""
+
+    def __init__(self, value: bytes | Source) -> None:
         super().__init__(value)
         self._size = len(value)
 
@@ -211,15 +222,18 @@ class _LargeBody(aiohttp.payload.Payload):
         return bytes(self._value).decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        view = memoryview(self._value)
-        for start in range(0, len(view), SEND_SLICE_BYTES):
-            await writer.write(view[start : start + SEND_SLICE_BYTES])
+        size, value = len(self._value), self._value
+        for start in range(0, size, SEND_SLICE_BYTES):
+            end = min(start + SEND_SLICE_BYTES, size)
+            piece = memoryview(value)[start:end] if isinstance(value, bytes) else await value.read(start, end)
+            await writer.write(piece)
 
 
-def _sendable(body: bytes) -> bytes | _LargeBody | None:
-    if len(body) > BODY_AS_ONE_BYTES_MAX:
-        return _LargeBody(body)
-    return body or None
+async def _sendable(request: Request) -> bytes | _LargeBody | None:
+    if isinstance(request.stream, SourceStream):
+        return _LargeBody(request.stream.source)
+    body = await request.aread()
+    return _LargeBody(body) if len(body) > BODY_AS_ONE_BYTES_MAX else body or None
 
 
 def _decoded(request: Request) -> list[tuple[str, str]]:

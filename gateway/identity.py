@@ -1,4 +1,4 @@
-"""Who is calling? Headers in, Principal out, and nothing else: it never reads the body and never looks at money.
+"""Who is calling, and where do they stand? Headers in, Principal out: it never reads the body or looks at money.
 
 A caller proves itself by a Farebox key or by a token of a configured issuer. Only behind a key with the scope
 ``forward_users`` do the X-OpenWebUI headers mean anything; from anyone else they are not even looked at.
@@ -7,23 +7,27 @@ A caller proves itself by a Farebox key or by a token of a configured issuer. On
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 from uuid import UUID
 
 from pydantic import SecretStr
 
 from accounts.directory import Directory
-from accounts.keys import Key, looks_like_key
+from accounts.keys import ACCOUNT, INFERENCE, Key, looks_like_key
 from accounts.lookups import TooManyLookups
+from accounts.standing import NoTier, Standing
 from accounts.store_sql import AccountsUnavailable
 from accounts.users import SUBJECT_MAX, TEXT_MAX, Sighting, User
+from gateway import sentences
 from gateway.errors import Refusal
 from gateway.issuers import Issuers, KeysUnavailable, TokenError, refusal_of, verify_openwebui
 from policies.principal import Principal
 
 Headers = Iterable[tuple[bytes, bytes]]
+StandingOf = Callable[[User], Awaitable[Standing]]
+"""Where a user stands at this moment: tier, wallet, group. Raises NoTier."""
 
 _USER_JWT = b"x-openwebui-user-jwt"
 _USER_ID = b"x-openwebui-user-id"
@@ -37,6 +41,11 @@ _NAMED = (_USER_JWT, _USER_ID, _USER_EMAIL, _USER_NAME, _USER_ROLE)
 _LABELS = (_CHAT_ID, _MESSAGE_ID, _TASK)
 _LABEL_MAX = 200
 _RETRY_S = 2
+_METERED = (INFERENCE,)
+_MADE_FOR_OTHER_THINGS = {
+    INFERENCE: "This key does not allow calls to models. Use another key.",
+    ACCOUNT: "This key does not allow to read an account. Use another key.",
+}
 
 _SIGNED_ONLY = (
     "This gateway accepts only signed users: set FORWARD_USER_INFO_HEADER_JWT_SECRET in Open WebUI to the value of "
@@ -67,20 +76,29 @@ class ServiceKey(NamedTuple):
 class Identity:
     """Answers for one process, from memory where it can."""
 
-    def __init__(self, directory: Directory, issuers: Issuers, openwebui_secret: SecretStr | None = None) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        issuers: Issuers,
+        standing_of: StandingOf,
+        openwebui_secret: SecretStr | None = None,
+    ) -> None:
         self._directory = directory
         self._issuers = issuers
+        self._standing_of = standing_of
         self._openwebui_secret = openwebui_secret
 
-    async def identify(self, headers: Headers) -> Principal | ServiceKey:
-        """Who calls. ``headers`` as ASGI has them, names in lower case.
+    async def identify(self, headers: Headers, *scopes: str) -> Principal | ServiceKey:
+        """Who calls. ``headers`` as ASGI has them, names in lower case; of ``scopes`` (none given: calls to models) the
+        key must have one.
 
-        Raises Refusal: invalid_api_key, key_expired, key_revoked, identity_missing, account_suspended, or
+        Raises Refusal: invalid_api_key, key_expired, key_revoked, identity_missing, account_suspended,
+        feature_not_allowed for a key made for other things, price_missing where there is no tier, or
         ledger_unavailable where it is not known from memory and the database does not answer.
         """
         given = list(headers)
         try:
-            return await self._identify(_credential(given), given)
+            return await self._identify(_credential(given), given, scopes or _METERED)
         except (AccountsUnavailable, TooManyLookups) as error:
             raise _cannot_tell() from error
         except (TokenError, KeysUnavailable) as error:
@@ -92,27 +110,41 @@ class Identity:
         Open WebUI keeps one list for all its users, and without a list no chat of anybody works.
         """
         credentials = [(name, value) for name, value in headers if name not in _NAMED]
-        return await self.identify(credentials)
+        return await self.identify(credentials, INFERENCE, ACCOUNT)
 
-    async def _identify(self, credential: str, headers: Headers) -> Principal | ServiceKey:
+    async def _identify(self, credential: str, headers: Headers, scopes: tuple[str, ...]) -> Principal | ServiceKey:
         if not looks_like_key(credential) and credential.count(".") == 2:
-            user = await self._directory.sighted(await self._issuers.verify(credential))
-            return _principal(_active(user))
+            return await self._by_token(credential)
         key = _usable(await self._directory.key(credential))
         if key.forwards_users:
             return await self._forwarded(key, headers)
-        user_ = None if key.user_id is None else await self._directory.user(key.user_id)
-        if user_ is None:
+        if key.scopes and not set(scopes).intersection(key.effective_scopes):
+            raise Refusal.of("feature_not_allowed", _MADE_FOR_OTHER_THINGS[scopes[0]], limit=f"scope:{scopes[0]}")
+        user = None if key.user_id is None else await self._directory.user(key.user_id)
+        if user is None:
             raise Refusal.of("invalid_api_key", "The account of this key does not exist any more.")
-        return _principal(_active(user_), key)
+        return await self._standing(active(user), key)
+
+    async def _by_token(self, token: str) -> Principal:
+        vouched = await self._issuers.verify(token)
+        user = active(await self._directory.sighted(vouched.sighting))
+        if user.sessions_from is not None and (vouched.issued_at or 0.0) < user.sessions_from.timestamp():
+            raise Refusal.of("key_revoked", "This sign-in has been ended. Please sign in again.")
+        return await self._standing(user)
+
+    async def _standing(self, user: User, key: Key | None = None, **forwarding: bool | str) -> Principal:
+        try:
+            return principal_of(user, await self._standing_of(user), key, **forwarding)
+        except NoTier:
+            raise sentences.no_tier() from None
 
     async def _forwarded(self, key: Key, headers: Headers) -> Principal | ServiceKey:
         named, labels = _forwarding(headers)
         sighting = self._named(key, named)
         if sighting is None:
             return ServiceKey(key.id, key.name, key.scopes)
-        user = _active(await self._directory.sighted(sighting))
-        return _principal(
+        user = active(await self._directory.sighted(sighting))
+        return await self._standing(
             user,
             key,
             forwarded=True,
@@ -167,28 +199,35 @@ def _usable(key: Key | None) -> Key:
     return key
 
 
-def _active(user: User) -> User:
+def active(user: User) -> User:
+    """The user itself, who may call. Raises Refusal."""
     if user.status == "active":
         return user
     what = "has been closed" if user.status == "deleted" else "is suspended"
     raise Refusal.of("account_suspended", f"This account {what}. Ask the operator of this service.")
 
 
-def _principal(user: User, key: Key | None = None, **forwarding: bool | str) -> Principal:
+def principal_of(user: User, standing: Standing, key: Key | None = None, **forwarding: Any) -> Principal:
+    """The user as every rule sees it, by this key or by none."""
     return Principal(
-        user.id,
-        user.wallet_id,
-        user.realm,
-        user.subject,
-        user.email,
-        user.name,
-        user.role,
-        user.tier,
-        user.status,
-        user.language,
-        None if key is None else key.id,
-        "" if key is None else key.name,
-        **forwarding,  # type: ignore[arg-type]
+        user_id=user.id,
+        wallet_id=standing.wallet_id,
+        realm=user.realm,
+        subject=user.subject,
+        email=user.email,
+        name=user.name,
+        role=user.role,
+        tier=standing.tier.name,
+        status=user.status,
+        language=user.language,
+        key_id=key.id if key else None,
+        key_name=key.name if key else "",
+        since=standing.since,
+        group=standing.group,
+        limits=key.limits if key else None,
+        acted_by=key.acted_by if key else "",
+        scopes=key.scopes if key else (),
+        **forwarding,
     )
 
 

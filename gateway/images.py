@@ -20,6 +20,7 @@ from gateway.fields import BadRequest, Raw, is_set, model_of, read, split
 from gateway.fields import whole as number
 from gateway.meter import Count
 from gateway.plain import PlainRequest, rewrite, text_tokens
+from gateway.stored import Body
 from gateway.surface import Cost, Surface
 from gateway.units import UnitMeter, UnitTap, read_json
 from ledger.usage import Usage, UsageSource
@@ -74,10 +75,6 @@ class EditRequest(msgspec.Struct, frozen=True):
     features: ClassVar[frozenset[str]] = frozenset({"images"})
 
     @property
-    def body(self) -> bytes:
-        return self.form.body
-
-    @property
     def n(self) -> int:
         return self.order.n
 
@@ -119,7 +116,7 @@ def parse_generation(body: bytes, content_type: str) -> GenerationRequest:
     )
 
 
-def parse_edit(body: bytes, content_type: str) -> EditRequest:
+def parse_edit(body: Body, content_type: str) -> EditRequest:
     """Read a request for changed pictures, a form. Raises BadRequest."""
     form = multipart.parse(body, content_type)
     size, quality, prompt = (form.text(name) or "" for name in ("size", "quality", "prompt"))
@@ -129,9 +126,9 @@ def parse_edit(body: bytes, content_type: str) -> EditRequest:
     return EditRequest(form, form.model(), form.flag("stream"), order)
 
 
-def rewrite_edit(request: EditRequest, model: str, output_cap: int | None) -> bytes:
+def rewrite_edit(request: EditRequest, model: str, output_cap: int | None) -> Body:
     """The form for a backend that knows the model by this name. There is no output that could be capped."""
-    return request.form.replaced({"model": model})
+    return request.form.body if model == request.model else request.form.replaced({"model": model})
 
 
 async def foresee(request: GenerationRequest | EditRequest, model: Model, counting: Counting) -> Usage:
@@ -213,5 +210,6 @@ SURFACES = (
         tap=tap,
         whole=whole,
         envelope=ChatEnvelope(),
+        form=True,
     ),
 )

@@ -50,8 +50,15 @@ class KeysUnavailable(Exception):
     """The issuer's keys cannot be had now, so nothing can be said about its tokens."""
 
 
+class Vouched(NamedTuple):
+    """Whom a token speaks for, and when it was issued (seconds since 1970; None: it does not say)."""
+
+    sighting: Sighting
+    issued_at: float | None
+
+
 class _Verdict(NamedTuple):
-    sighting: Sighting | None
+    vouched: Vouched | None
     error: TokenError | None
 
 
@@ -65,32 +72,33 @@ class Issuers:
         # Apart, so that a flood of bad tokens pushes no good one out.
         self._refused: Cache[bytes, _Verdict] = Cache(min(remembered_max, 10_000))
 
-    async def verify(self, token: str) -> Sighting:
-        """Whom the token speaks for. Raises TokenError, or KeysUnavailable."""
+    async def verify(self, token: str) -> Vouched:
+        """What the token proves. Raises TokenError, or KeysUnavailable."""
         digest, now = sha256(token.encode()).digest(), time.monotonic()
         verdict = self._verdicts.get(digest, now) or self._refused.get(digest, now)
         if verdict is None:
             verdict = await self._judge(token, digest)
-        if verdict.sighting is None:
+        if verdict.vouched is None:
             raise verdict.error or TokenError("This token is not valid.")
-        return verdict.sighting
+        return verdict.vouched
 
     async def _judge(self, token: str, digest: bytes) -> _Verdict:
         try:
-            sighting, lives_s = await self._verified(token)
+            vouched, lives_s = await self._verified(token)
         except TokenError as error:
             verdict = _Verdict(None, error)
             self._refused.put(digest, verdict, time.monotonic() + _REFUSED_S)
             return verdict
-        verdict = _Verdict(sighting, None)
+        verdict = _Verdict(vouched, None)
         self._verdicts.put(digest, verdict, time.monotonic() + min(lives_s, _BELIEVED_S))
         return verdict
 
-    async def _verified(self, token: str) -> tuple[Sighting, float]:
+    async def _verified(self, token: str) -> tuple[Vouched, float]:
         issuer, keys = self._chosen(token)
         key = await keys.key_for(token)
         claims = _decoded(token, key, issuer.algorithm, issuer=issuer.issuer, audience=issuer.audience)
-        return _sighting(claims, issuer), int(claims["exp"]) + _LEEWAY_S - time.time()
+        vouched = Vouched(_sighting(claims, issuer), _issued_at(claims))
+        return vouched, int(claims["exp"]) + _LEEWAY_S - time.time()
 
     def _chosen(self, token: str) -> tuple[Issuer, _Keys]:
         if len(token) > _TOKEN_CHARS_MAX:
@@ -231,6 +239,11 @@ def _reason(error: Exception) -> str:
 def _sighting(claims: dict[str, Any], issuer: Issuer) -> Sighting:
     subject = _subject(claims.get(issuer.subject_claim))
     return Sighting(issuer.name, subject, _text(claims.get(issuer.email_claim)), _text(claims.get(issuer.name_claim)))
+
+
+def _issued_at(claims: dict[str, Any]) -> float | None:
+    issued_at = claims.get("iat")
+    return float(issued_at) if isinstance(issued_at, int | float) and not isinstance(issued_at, bool) else None
 
 
 def _subject(value: object) -> str:

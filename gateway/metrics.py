@@ -83,6 +83,9 @@ class Metrics:
             "farebox_limiter_degraded", "1 while windows are counted in this process, Redis being away.",
             registry=registry,
         )  # fmt: skip
+        self.uploads_bytes = Gauge(
+            "farebox_uploads_bytes", "Bytes of disk that uploads under way take.", registry=registry
+        )
         self.overhead_before = self._overhead.labels("before")
         self.overhead_total = self._overhead.labels("total")
         self._before_scrape: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""The parts of a `multipart/form-data` body (RFC 7578, RFC 2046 5.1). Pure; files stay where they are in the body.
+"""The parts of a `multipart/form-data` body (RFC 7578, RFC 2046 5.1). Pure; files stay where the body lies.
 
 The body goes on to the backend as it came, but for the fields that are replaced, so the backend must read in it what
 was read here. Hence the grammar is narrow: CRLF alone ends lines, nothing stands before the first or after the last
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.fields import BadRequest
+from gateway.stored import Body, Rope, Run, find
 
 PARTS_MAX = 128
 HEADER_BYTES_MAX = 4096  # of one part; a long file name fits
@@ -47,7 +48,7 @@ class Part(msgspec.Struct, frozen=True):
 class Form(msgspec.Struct, frozen=True):
     """A body and its parts, in the order sent. `boundary` is without the leading dashes."""
 
-    body: bytes
+    body: Body
     boundary: bytes
     parts: tuple[Part, ...]
 
@@ -95,32 +96,32 @@ class Form(msgspec.Struct, frozen=True):
         """The parts that are files."""
         return tuple(part for part in self.parts if part.filename is not None)
 
-    def content(self, part: Part) -> memoryview:
+    def content(self, part: Part) -> Rope:
         """A part's content, not copied."""
-        return memoryview(self.body)[part.start : part.end]
+        return Rope([(self.body, part.start, part.end)])
 
-    def replaced(self, values: Mapping[str, str]) -> bytes:
-        """The body with the content of these text fields replaced, every other byte as it came; itself if none differs.
+    def replaced(self, values: Mapping[str, str]) -> Body:
+        """The body with the content of these text fields replaced, every other byte as it came; on disk it stays there.
 
         Raises KeyError for a field that was not sent, ValueError for a value that would end its part.
         """
         sent = {part.name: part for part in self.parts}
-        pieces: list[bytes | memoryview] = []
+        runs: list[Run] = []
         at = 0
         for part, value in sorted(((sent[name], value.encode()) for name, value in values.items()), key=_start):
             if b"\r\n--" + self.boundary in value:
                 raise ValueError("a field's value holds the boundary")
-            pieces += [memoryview(self.body)[at : part.start], value]
+            runs += [(self.body, at, part.start), (value, 0, len(value))]
             at = part.end
-        body = b"".join([*pieces, memoryview(self.body)[at:]]) if pieces else self.body
-        return self.body if body == self.body else body
+        rope = Rope([*runs, (self.body, at, len(self.body))])
+        return rope[:] if isinstance(self.body, bytes) else rope
 
 
-def parse(body: bytes, content_type: str) -> Form:
+def parse(body: Body, content_type: str) -> Form:
     """Find the parts. Raises BadRequest: another content type, cut off, malformed, too many parts, long headers."""
-    boundary = _boundary(content_type)
+    boundary = boundary_of(content_type)
     opening, delimiter = b"--" + boundary, b"\r\n--" + boundary
-    if not body.startswith(opening):
+    if body[: len(opening)] != opening:
         raise BadRequest("The form does not begin with its boundary.")
     parts: list[Part] = []
     at = len(opening)
@@ -137,7 +138,8 @@ def _start(replacement: tuple[Part, bytes]) -> int:
     return replacement[0].start
 
 
-def _boundary(content_type: str) -> bytes:
+def boundary_of(content_type: str) -> bytes:
+    """What stands between the parts, without the leading dashes. Raises BadRequest for what is no form."""
     sent = content_type.encode("latin-1", "replace").strip()
     kind = _TYPE.match(sent)
     parameters = _parameters(sent[kind.end() :]) if kind else None
@@ -162,7 +164,7 @@ def _parameters(text: bytes) -> dict[bytes, bytes] | None:
     return None if text[at:].strip(b" \t;") else found
 
 
-def _closed(body: bytes, at: int) -> bool:
+def _closed(body: Body, at: int) -> bool:
     """Whether the boundary that ends at `at` is the last. Raises BadRequest when something odd follows it."""
     tail = body[at : at + 2]
     if tail == b"\r\n":
@@ -172,19 +174,19 @@ def _closed(body: bytes, at: int) -> bool:
     return True
 
 
-def _part(body: bytes, at: int, delimiter: bytes) -> Part:
+def _part(body: Body, at: int, delimiter: bytes) -> Part:
     """The part whose first header line follows the line end at `at`."""
-    head = body.find(b"\r\n\r\n", at, at + HEADER_BYTES_MAX + 4)
-    if head < 0:
+    head, ended, _ = body[at : at + HEADER_BYTES_MAX + 4].partition(b"\r\n\r\n")
+    if not ended:
         raise BadRequest("A part of the form has no end of its headers, or too long ones.")
-    start = head + 4
+    start = at + len(head) + 4
     # The line end before a boundary belongs to it; that of an empty content is the one that ends the headers.
-    end = body.find(delimiter, start - 2)
+    end = find(body, delimiter, start - 2)
     if end < 0:
         raise BadRequest("The form is cut off: its last boundary is missing.")
     if end < start:
         raise BadRequest("A part of the form has no content.")
-    name, filename = _disposition(body[at + 2 : head])
+    name, filename = _disposition(head[2:])
     return Part(name, filename, start, end)
 
 

@@ -13,12 +13,15 @@ from uuid import UUID
 
 from config.catalog import Catalog
 from config.settings import Limits
+from gateway import multipart
 from gateway.call import BadRequest
 from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_reply, until_gone
 from gateway.errors import Refusal, internal
 from gateway.identity import Identity, ServiceKey
-from gateway.pump import Clock, House, Pump, Story
+from gateway.pump import House, Pump
+from gateway.story import Clock, Story
 from gateway.surface import Request, Surface
+from gateway.upload import Upload, Uploads
 from ledger.ids import uuid7
 from policies.principal import Principal
 
@@ -56,6 +59,7 @@ class Proxy:
         gate: Gate,
         catalog: Callable[[], Catalog],
         limits: Limits,
+        uploads: Uploads,
     ) -> None:
         self._surface = surface
         self._house = house
@@ -63,11 +67,12 @@ class Proxy:
         self._gate = gate
         self._catalog = catalog
         self._limits = limits
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id, begun = uuid7(), time.monotonic()
+        request_id = uuid7()
         try:
-            principal, request = await self._received(scope, receive)
+            story = await self._received(scope, receive, request_id)
         except CallerLeft:
             return
         except Refusal as refusal:
@@ -75,7 +80,7 @@ class Proxy:
         except Exception:
             _log.exception("call failed before admission", extra={"request_id": str(request_id)})
             return await self._refuse(send, internal(), request_id)
-        pump = Pump(self._story(scope, request_id, begun, principal, request), send, self._house)
+        pump = Pump(story, send, self._house)
         pump.start()
         await self._attend(pump, receive)
 
@@ -102,19 +107,48 @@ class Proxy:
         self._house.books.refused(self._surface.route, refusal, request_id)
         await send_reply(send, *self._surface.envelope.reply(refusal, str(request_id)))
 
-    async def _received(self, scope: Scope, receive: Receive) -> tuple[Principal, Request]:
+    async def _received(self, scope: Scope, receive: Receive, request_id: UUID) -> Story:
+        begun = time.monotonic()
         self._gate.check()
         principal = await self._identity.identify(scope["headers"])
         if isinstance(principal, ServiceKey):
             raise principal.no_user()
-        limits = self._limits
-        body = await read_body(scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s)
+        known = time.monotonic()
         try:
-            return principal, self._surface.parse(body, _content_type(scope["headers"]))
+            body = await self._body(scope, receive, principal)
+            # A caller's own pace is none of ours: the time its body took to come counts for nothing.
+            clock = Clock(begun + time.monotonic() - known)
+            request = await self._parsed(body, _content_type(scope["headers"]))
         except BadRequest as bad:
             raise Refusal.of("invalid_request", bad.message, param=bad.param) from None
+        return self._story(scope, request_id, clock, principal, request, body)
 
-    def _story(self, scope: Scope, request_id: UUID, begun: float, principal: Principal, request: Request) -> Story:
+    async def _body(self, scope: Scope, receive: Receive, principal: Principal) -> bytes | Upload:
+        limits = self._limits
+        if not self._surface.form:
+            return await read_body(scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s)
+        multipart.boundary_of(_content_type(scope["headers"]))  # what is no form is refused before all of it came
+        return await self._uploads.receive(scope, receive, principal.user_id)
+
+    async def _parsed(self, body: bytes | Upload, content_type: str) -> Request:
+        if isinstance(body, bytes):
+            return self._surface.parse(body, content_type)
+        try:
+            self._gate.check()  # again: an upload may take minutes
+            return await self._uploads.run(self._surface.parse, body, content_type)
+        except BaseException:
+            body.close()
+            raise
+
+    def _story(
+        self,
+        scope: Scope,
+        request_id: UUID,
+        clock: Clock,
+        principal: Principal,
+        request: Request,
+        body: bytes | Upload,
+    ) -> Story:
         catalog = self._catalog()
         return Story(
             request_id=request_id,
@@ -123,9 +157,10 @@ class Proxy:
             request=request,
             headers=scope["headers"],
             idempotency=_idempotency(scope["headers"]),
-            clock=Clock(begun),
+            clock=clock,
             tier=principal.tier if catalog.tier(principal.tier) else _UNKNOWN,
             known_model=request.model if catalog.model(request.model) else _UNKNOWN,
+            upload=body if isinstance(body, Upload) else None,
         )
 
 

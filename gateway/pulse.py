@@ -115,7 +115,7 @@ class Pulse:
         if pump.deaf_since and now - pump.deaf_since > self._drain_stream_s:
             return Stop.CALLER_LEFT
         match pump.phase:
-            case Phase.OPENING if clock.sent and now - clock.sent > patience.first_byte:
+            case Phase.OPENING if clock.sent and now - clock.moved > patience.first_byte:
                 return Stop.FIRST_BYTE
             case Phase.STREAMING if now - clock.moved > patience.idle:
                 return Stop.IDLE

@@ -13,14 +13,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID
+from typing import Any
 
 import msgspec
 
 from config.catalog import Model
 from gateway import sentences
-from gateway.admission import Admission, Admitter, Candidate
-from gateway.bill import Bill
+from gateway.admission import Admission, Admitter
 from gateway.books import Books
 from gateway.counting import Counting
 from gateway.downstream import Headers, Send, send_reply
@@ -28,56 +27,25 @@ from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder, Patience
 from gateway.headers import to_downstream
 from gateway.meter import Reading
+from gateway.order import Candidate
+from gateway.payment import Payment
 from gateway.phase import Phase, Stop
 from gateway.pulse import Pulse
 from gateway.sse import EventTooLarge
-from gateway.surface import Meter, Request, Surface, Tap
+from gateway.story import Story
+from gateway.surface import Meter, Tap
 from gateway.upstream import Reply, UpstreamFailure
 from ledger.hold import Outcome
-from ledger.money import format_usd
-from ledger.store import BankUnavailable, Beat, BeatReply
+from ledger.store import Beat, BeatReply
 from ledger.teller import Teller
 from ledger.usage import Usage
-from policies.principal import Principal
 
 _log = logging.getLogger("farebox.gateway")
 _AFTER_DONE_S = 1.0
 _REFUSAL_BYTES_MAX = 1024 * 1024
-_UNBOUNDED = 2**53
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n")
 _EVENT_END = b"\n\n"  # what was relayed last may have been the middle of an event
 _NO_PATIENCE = Patience(0.0, 0.0, 0.0, float("inf"))
-
-
-@dataclass(slots=True)
-class Clock:
-    """Instants of one call, ``time.monotonic`` seconds; 0: not yet."""
-
-    begun: float
-    sent: float = 0.0  # the request left for the backend
-    head: float = 0.0  # its reply began
-    first: float = 0.0  # the first byte went to the caller
-    moved: float = 0.0  # something last came from the backend
-
-
-@dataclass(slots=True)
-class Story:
-    """What one call is (who, what, through which door), and what became of it."""
-
-    request_id: UUID
-    surface: Surface
-    principal: Principal
-    request: Request
-    headers: Headers
-    idempotency: str
-    clock: Clock
-    tier: str  # the tier and model as labels for a call that was not admitted: only names the catalogue has
-    known_model: str
-    status: int = 0
-    code: str = ""
-    outcome: Outcome | None = None
-    amount: int = 0
-    reading: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +67,9 @@ class Pump:
     def __init__(self, story: Story, send: Send, house: House) -> None:
         self.story = story
         self.phase = Phase.ADMITTING
-        self.admission: Admission | None = None
+        self.payment: Payment | None = None  # from the admission on
         self.patience = _NO_PATIENCE
         self.deaf_since = 0.0  # nobody listens since then, but the answer is read to its end
-        self.held = 0
         self.corrected: asyncio.Task[None] | None = None  # windows and slot, from the settlement on
         self.answered = False  # the last byte of a reply, whichever, was handed to the server
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
@@ -113,10 +80,7 @@ class Pump:
         self._reply: Reply | None = None
         self._started = False  # the reply's head went to the caller
         self._meter: Meter | None = None
-        self._answering: Candidate | None = None
-        self._covered = 0  # output tokens the hold covers
-        self._beaten_at = 0  # output tokens at the last beat
-        self._lost = False  # the bank gave the call up for dead: its hold cannot grow any more
+        self._beyond = False  # more has come than the hold covers, and waits or is dropped
         self._settled = False
         self._closing = False  # settling, or at the last lines: not to be interrupted
 
@@ -133,13 +97,22 @@ class Pump:
         return self._task is not None and self._task.done()
 
     @property
+    def admission(self) -> Admission | None:
+        return self.payment.admission if self.payment else None
+
+    @property
+    def held(self) -> int:
+        """What is set aside for this call, nano-USD."""
+        return 0 if self.payment is None or self.payment.admission.in_tokens else self.payment.held
+
+    @property
     def model_id(self) -> str:
-        """The model that answers; empty while none does."""
-        return self._answering.model.id if self._answering else ""
+        """The model that answers; empty where none was admitted."""
+        return self.payment.answering.model.id if self.payment else ""
 
     @property
     def upstream_name(self) -> str:
-        return self._answering.model.upstream if self._answering else ""
+        return self.payment.answering.model.upstream if self.payment else ""
 
     async def wait(self) -> None:
         """Return when the call is over."""
@@ -167,20 +140,15 @@ class Pump:
 
     def beat(self) -> Beat | None:
         """What the bank is told every few seconds: used so far, and the hold that covers the next beat and a half."""
-        if self.admission is None or self._answering is None or self._settled or self._lost:
+        if self.payment is None or self._settled:
             return None
         output = self._meter.estimate() if self._meter else 0
-        pace = max(0, output - self._beaten_at)
-        self._beaten_at = output
-        ahead = self._answering.bill.expected(output + pace + pace // 2)
-        return self._beat(output, ahead if pace and ahead > self.held else 0)
+        return self.payment.beat(output, self._usage_so_far(output))
 
     def beaten(self, reply: BeatReply) -> None:
         """The bank's answer to a beat."""
-        if not reply.alive:
-            self._lost = True
-        elif reply.amount > self.held:
-            self._hold_is(reply.amount)
+        if self.payment is not None:
+            self.payment.beaten(reply)
 
     # The story ----------------------------------------------------------------------------------------------------
 
@@ -202,29 +170,29 @@ class Pump:
 
     async def _tell(self) -> None:
         story, house = self.story, self._house
-        self.admission = admission = await house.admitter.admit(
+        admission = await house.admitter.admit(
             story.surface, story.request, story.principal, story.request_id, story.idempotency
         )
-        self.held = admission.held
+        self.payment = payment = Payment(story.request_id, admission)
         self.phase = Phase.OPENING
         if self._why is not None:
             raise asyncio.CancelledError
-        self._reply = reply = await self._open(admission)
+        self._reply = reply = await self._open(payment)
         if not 200 <= reply.status < 300:
             await self._pass_refusal(reply)
         elif reply.is_event_stream or story.surface.reply == "raw":
-            await self._stream(reply)
+            await self._stream(reply, payment)
         else:
-            await self._whole(reply)
+            await self._whole(reply, payment)
 
-    async def _open(self, admission: Admission) -> Reply:
+    async def _open(self, payment: Payment) -> Reply:
         """The head of the reply: of the model asked for, or of a fallback while nothing has gone to the caller."""
-        candidates, retries = list(admission.candidates), self._house.forwarder.limits.retries_max
+        candidates, retries = list(payment.admission.candidates), self._house.forwarder.limits.retries_max
         while True:
-            self._answer_by(candidates[0])
+            payment.answer_by(candidates[0])
             others = len(candidates) > 1 and retries > 0
             try:
-                reply = await self._send_to(candidates[0], admission)
+                reply = await self._send_to(candidates[0], payment.admission)
                 if not others or (reply.status < 500 and reply.status != 429):
                     return reply
                 reply.close()
@@ -242,6 +210,7 @@ class Pump:
 
     async def _send_to(self, candidate: Candidate, admission: Admission) -> Reply:
         story = self.story
+        story.clock.whole = 0.0
         self.patience = self._house.forwarder.patience(candidate)
         reply = await self._house.forwarder.open(
             story.surface,
@@ -252,13 +221,14 @@ class Pump:
             output_cap=admission.output_cap,
             sent=self._sent,
         )
-        story.clock.head = story.clock.moved = time.monotonic()
+        # A backend that answers has all it wants of the request.
+        story.clock.head = story.clock.moved = story.clock.whole = time.monotonic()
         return reply
 
-    async def _stream(self, reply: Reply) -> None:
+    async def _stream(self, reply: Reply, payment: Payment) -> None:
         limits, clock = self._house.forwarder.limits, self.story.clock
         surface, count = self.story.surface, self._house.counting.counter(self._model)
-        relay = surface.tap(self.story.request, count, self._cost_and_balance, limits.event_bytes_max)
+        relay = surface.tap(self.story.request, count, self._cost, limits.event_bytes_max)
         self._meter = meter = relay.meter
         self.phase = Phase.STREAMING
         await self._head(reply)
@@ -267,10 +237,13 @@ class Pump:
                 clock.moved = time.monotonic()
                 passed = relay.feed(data)
                 tokens = meter.estimate()
-                if tokens > self._covered and not await self._extended():
-                    return await self._cut()
-                if tokens - self._beaten_at >= self._house.beat_tokens:
+                if not payment.covers(tokens):
+                    if not await self._extended(payment, meter):
+                        return await self._cut(reply, payment)
+                    tokens = meter.estimate()  # by now from an exact count
+                if tokens - payment.beaten_at >= self._house.beat_tokens:
                     self._house.pulse.beat_soon(self)
+                payment.passed = tokens
                 if passed:
                     await self._forward(passed)
                 if relay.done and not surface.reopens:
@@ -283,17 +256,17 @@ class Pump:
         await self._forward(rest + relay.terminal, last=True)
         await self._to_the_end(reply)
 
-    async def _whole(self, reply: Reply) -> None:
+    async def _whole(self, reply: Reply, payment: Payment) -> None:
         self.phase = Phase.STREAMING
         body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max, self._moved)
         surface, count = self.story.surface, self._house.counting.counter(self._model)
         if surface.reply == "json" and body.lstrip()[:1] not in (b"{", b"["):
             raise UpstreamFailure("protocol", "the reply is not JSON")
-        self._meter = surface.whole(self.story.request, body, reply.content_type, count)
+        self._meter = meter = surface.whole(self.story.request, body, reply.content_type, count)
+        if not payment.covers(meter.estimate()) and not await self._extended(payment, meter):
+            return await self._withhold(payment)
         await self._settle(self._well)
-        cost, balance = format_usd(self.story.amount), format_usd(self._balance_after(self.story.amount))
-        extra = [(b"x-farebox-cost", cost.encode()), (b"x-farebox-balance", balance.encode())]
-        await self._reply_whole(reply, body, extra)
+        await self._reply_whole(reply, body, payment.headers(self.story.tokens or self.story.amount))
 
     async def _pass_refusal(self, reply: Reply) -> None:
         """The backend said no: its own 4xx goes on as it is; anything else is a failed backend."""
@@ -306,50 +279,32 @@ class Pump:
 
     # The money's end ----------------------------------------------------------------------------------------------
 
-    async def _extended(self) -> bool:
+    async def _extended(self, payment: Payment, meter: Meter) -> bool:
         """Nothing is forwarded past the hold, so make it larger first. False: it cannot be."""
-        meter, answering = self._meter, self._answering
-        assert meter is not None and answering is not None
-        if not self._lost:
+        self._beyond = True
+        if not payment.lost:
             meter.anchor(await self._house.counting.text(meter.text(), self._model))
         tokens = meter.estimate()
-        if tokens <= self._covered or self._lost:
-            return tokens <= self._covered
-        ahead = answering.bill.expected(tokens + max(self._house.beat_tokens, tokens // 4))
-        try:
-            self.beaten(await self._house.teller.beat(self._beat(tokens, ahead)))
-        except BankUnavailable:
-            # The bank is away: what runs may end normally; what it costs beyond the hold is settled afterwards.
-            self._covered = tokens + self._house.beat_tokens
-        return tokens <= self._covered
+        if not payment.covers(tokens) and not payment.lost:
+            await payment.grow(self._house.teller, tokens, self._usage_so_far(tokens), self._house.beat_tokens)
+        self._beyond = not payment.covers(tokens)
+        return not self._beyond
 
-    async def _cut(self) -> None:
+    async def _cut(self, reply: Reply, payment: Payment) -> None:
         """The money ended in the middle of the answer: abort the backend, charge what was held, say so."""
-        assert self.admission is not None and self._reply is not None
-        self._reply.close()
-        refusal = sentences.lost() if self._lost else sentences.cut(self.admission.tier, self.admission.upgrade_url)
+        reply.close()
+        refusal = payment.ended()
         self.story.code = refusal.code
-        await self._settle(Outcome.DRAINED if self._lost else Outcome.CUT_BY_BALANCE)
+        await self._settle(Outcome.DRAINED if payment.lost else Outcome.CUT_BY_BALANCE)
         said = self.story.surface.envelope.cut(self.story.request.model, refusal, str(self.story.request_id))
         await self._forward(_EVENT_END + said, last=True)
 
-    def _beat(self, output: int, target: int) -> Beat:
-        assert self.admission is not None and self._answering is not None
-        usage = self._usage_so_far(output)
-        bill = self._answering.bill
-        used = bill.amount(usage) if usage != Usage() else 0
-        wanted = 0 if self.admission.tier.unlimited else target
-        # The version too: the hold was opened at the price of the model asked for, and a fallback has its own.
-        return Beat(self.story.request_id, self.admission.wallet_id, used, usage, wanted, bill.price.version)
-
-    def _hold_is(self, amount: int) -> None:
-        self.held = amount
-        assert self.admission is not None and self._answering is not None
-        self._covered = _UNBOUNDED if self.admission.tier.unlimited else self._answering.bill.covered(amount)
-
-    def _answer_by(self, candidate: Candidate) -> None:
-        self._answering = candidate
-        self._hold_is(self.held)
+    async def _withhold(self, payment: Payment) -> None:
+        """The money does not cover an answer that came in one piece: what was held is charged, nothing of it goes
+        out. The wallet had enough when the call was admitted; others have spent it since."""
+        refusal = payment.ended()
+        await self._settle(Outcome.DRAINED if payment.lost else Outcome.CUT_BY_BALANCE)
+        await self._refuse(refusal)
 
     # Ways out -----------------------------------------------------------------------------------------------------
 
@@ -362,7 +317,7 @@ class Pump:
             case Stop.CALLER_LEFT | Stop.SLOW_CALLER:
                 self.story.status = self.story.status or 499
                 self.story.code = self.story.code or "caller_left"
-                await self._settle(Outcome.CALLER_LEFT, void=not self.story.clock.sent)
+                await self._settle(Outcome.CALLER_LEFT, void=not self.story.clock.whole)
             case Stop.DRAINED:
                 message = "The service is being restarted. Try again in 5 s."
                 await self._settle(Outcome.DRAINED, void=self._nothing_came())
@@ -397,7 +352,8 @@ class Pump:
 
     async def _settle(self, outcome: Outcome, *, void: bool = False) -> None:
         """Hand the call's money over, once, whatever comes after."""
-        if self._settled or self.admission is None:
+        payment = self.payment
+        if self._settled or payment is None:
             return
         self._settled = self._closing = True
         story, books = self.story, self._house.books
@@ -405,13 +361,13 @@ class Pump:
             story.clock.moved = time.monotonic()  # until now it was the backend that was waited for
         story.outcome = outcome
         void = void or story.surface.free or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came())
-        if void or self._answering is None:
-            books.void(story, self.admission)
+        if void:
+            books.void(story, payment.admission)
         else:
-            story.reading = await self._read_meter(cut=outcome is Outcome.CUT_BY_BALANCE)
-            variant = self._meter.variant if self._meter else ""
-            story.amount = books.post(story, self.admission, self._answering, story.reading, outcome, variant)
-        self.corrected = books.correct(self.admission, story)
+            reading = await self._read_meter()
+            story.reading = payment.within_hold(reading) if self._beyond else reading
+            books.post(story, payment.admission, payment.answering, story.reading, outcome, self._variant)
+        self.corrected = books.correct(payment.admission, story)
         self._closing = False
 
     async def _last_lines(self) -> None:
@@ -429,8 +385,13 @@ class Pump:
     def _moved(self) -> None:
         self.story.clock.moved = time.monotonic()
 
-    def _sent(self, instant: float) -> None:
-        self.story.clock.sent = self.story.clock.moved = instant
+    def _sent(self, instant: float, whole: bool) -> None:
+        clock = self.story.clock
+        clock.sent = clock.sent or instant
+        if self.phase is Phase.OPENING:
+            clock.moved = instant
+        if whole:
+            clock.whole = instant
 
     async def _head(self, reply: Reply) -> None:
         self._started, self.story.status = True, reply.status
@@ -453,6 +414,8 @@ class Pump:
             self.phase = Phase.STREAMING
 
     def _over(self, _: asyncio.Task[None]) -> None:
+        if self.story.upload is not None:
+            self.story.upload.close()
         if self.broken_off is not None and not self.answered:
             self.broken_off()
 
@@ -500,58 +463,42 @@ class Pump:
         except (TimeoutError, UpstreamFailure):
             reply.close()
 
-    async def _read_meter(self, *, cut: bool) -> Reading:
+    async def _read_meter(self) -> Reading:
         """What the call consumed; counted here where the backend did not say."""
         request, surface = self.story.request, self.story.surface
         counting, model = self._house.counting, self._model
         meter = self._meter or surface.whole(request, b"", "", counting.counter(model))
         if meter.sure:
-            reading = meter.reading(0, 0)
-        else:
-            tokens = await surface.count(request, model, counting)
-            reading = meter.reading(tokens, await counting.text(meter.text(), model))
-        return self._within_hold(reading) if cut else reading
-
-    def _within_hold(self, reading: Reading) -> Reading:
-        """What was cut was not delivered: the charge ends where the hold did."""
-        assert self._answering is not None
-        usage, bill = reading.usage, self._answering.bill
-        known = msgspec.structs.replace(usage, output=0, reasoning=0, audio_out=0)
-        covered = Bill(bill.price, bill.factor_ppm, known).covered(self.held)
-        if usage.output_tokens <= covered:
-            return reading
-        reasoning = min(usage.reasoning, covered)
-        delivered = msgspec.structs.replace(usage, reasoning=reasoning, output=covered - reasoning, audio_out=0)
-        return reading._replace(usage=delivered)
+            return meter.reading(0, 0)
+        tokens = await surface.count(request, model, counting)
+        return meter.reading(tokens, await counting.text(meter.text(), model))
 
     def _usage_so_far(self, output: int) -> Usage:
         """For a checkpoint: what was reported, or what went to the backend and has come back."""
-        assert self._answering is not None
+        assert self.payment is not None
         reported = self._meter.reported if self._meter else None
         if reported is not None:
             return reported.maximum(Usage(output=max(0, output - reported.reasoning - reported.audio_out)))
         if not self.story.clock.head:
             return Usage()
-        return msgspec.structs.replace(self._answering.bill.foreseen, output=output)
+        return msgspec.structs.replace(self.payment.answering.bill.foreseen, output=output)
 
     def _nothing_came(self) -> bool:
         """Whether the backend gave nothing that could be charged."""
         return self._meter is None or (self._meter.reported is None and not self._meter.estimate())
 
-    def _cost_and_balance(self, usage: Usage) -> tuple[str, str] | None:
-        assert self._answering is not None
-        cost = self._answering.bill.amount(usage, self._meter.variant if self._meter else "")
-        return format_usd(cost), format_usd(self._balance_after(cost))
-
-    def _balance_after(self, cost: int) -> int:
-        assert self.admission is not None
-        paid = 0 if self.admission.tier.unlimited else cost
-        return max(0, self.admission.available + self.admission.held - paid)
+    def _cost(self, usage: Usage) -> dict[str, Any]:
+        assert self.payment is not None
+        return self.payment.told(usage, self._variant)
 
     def _own_headers(self) -> Headers:
-        assert self.admission is not None
-        standings = sentences.standing_headers(self.admission.ticket.standings)
+        assert self.payment is not None
+        standings = sentences.standing_headers(self.payment.admission.ticket.standings)
         return [(b"x-request-id", str(self.story.request_id).encode()), *standings]
+
+    @property
+    def _variant(self) -> str:
+        return self._meter.variant if self._meter else ""
 
     @property
     def _well(self) -> Outcome:
@@ -559,5 +506,5 @@ class Pump:
 
     @property
     def _model(self) -> Model:
-        assert self._answering is not None
-        return self._answering.model
+        assert self.payment is not None
+        return self.payment.answering.model

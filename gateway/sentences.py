@@ -13,12 +13,14 @@ from typing import Any
 
 from gateway.errors import Refusal
 from ledger.money import format_usd
-from ledger.store import HoldReply, HoldStatus
+from ledger.period import Plan
+from policies.caps import Cap
 from policies.decision import Deny, Standing
 from policies.tier import Tier
 
 _PERIODS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 2_592_000: "30 days"}
 _EVERY = {"day": "daily", "week": "weekly", "month": "monthly", "year": "yearly"}
+_MENDED_S = 300  # what an operator has to mend is not mended in seconds
 
 
 def denied(deny: Deny, tier: Tier, upgrade_url: str) -> Refusal:
@@ -40,46 +42,105 @@ def denied(deny: Deny, tier: Tier, upgrade_url: str) -> Refusal:
 
 
 def without_money(
-    reply: HoldReply, needed: int, tier: Tier, upgrade_url: str, period_ends_at: datetime | None
+    available: int, needed: int, tier: Tier, upgrade_url: str, plan: Plan | None, ends: datetime | None
 ) -> Refusal:
-    """The refusal for a wallet that cannot pay: of its own money, or of the period's allowance."""
-    if reply.status in (HoldStatus.SUSPENDED, HoldStatus.CLOSED):
-        return Refusal.of("account_suspended", "This account is suspended. Please ask your administrator.")
-    known: dict[str, Any] = {
-        "needed": format_usd(needed),
-        "available": format_usd(max(0, reply.available)),
-        "tier": tier.name,
-        "upgrade_tier": tier.upgrade_to,
-        "upgrade_url": upgrade_url,
-    }
-    if tier.allowance is not None:
-        every = _EVERY[tier.allowance.every]
-        when = f" It renews on {period_ends_at.astimezone(UTC):%Y-%m-%d}." if period_ends_at else ""
-        resets_at = f"{period_ends_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if period_ends_at else None
-        left = reply.available
-        ended = f"Your {every} allowance is used up."
-        if left > 0:
-            ended = f"Your {every} allowance has {format_usd(left)} USD left, too little for this request."
-        message = f"{ended}{when} Upgrade: {upgrade_url}"
-        return Refusal.of("allowance_exhausted", message, limit="allowance", resets_at=resets_at, **known)
-    message = (
-        f"Your balance of {format_usd(max(0, reply.available))} USD does not cover this request. Top up: {upgrade_url}"
-    )
-    return Refusal.of("insufficient_balance", message, limit="balance", **known)
+    """The refusal for a wallet that cannot pay: of its own money, or of what ``plan`` gives until ``ends``."""
+    left = format_usd(max(0, available))
+    known: dict[str, Any] = {"needed": format_usd(needed), "available": left, **_more(tier, upgrade_url)}
+    if plan is None:
+        message = f"Your balance of {left} USD does not cover this request. Top up: {upgrade_url}"
+        return Refusal.of("insufficient_balance", message, limit="balance", **known)
+    every = _EVERY[plan.every]
+    ended = f"Your {every} allowance is used up."
+    if available > 0:
+        ended = f"Your {every} allowance has {left} USD left, too little for this request."
+    message = f"{ended}{_renews(ends)} Upgrade: {upgrade_url}"
+    return Refusal.of("allowance_exhausted", message, limit="allowance", resets_at=instant(ends), **known)
 
 
-def cut(tier: Tier, upgrade_url: str) -> Refusal:
-    """The refusal that ends an answer in its middle, because the money ended."""
-    ended = "allowance" if tier.allowance else "balance"
-    code = "allowance_exhausted" if tier.allowance else "insufficient_balance"
+def without_tokens(plan: Plan, left: int, needed: int, tier: Tier, upgrade_url: str, ends: datetime) -> Refusal:
+    """The refusal for somebody whose tokens are used up, and who has no money that would do."""
+    known = {"tokens_needed": needed, "tokens_left": left, "limit_value": plan.amount, **_more(tier, upgrade_url)}
+    if not plan.amount:
+        message = f"Your plan ({tier.title or tier.name}) includes no tokens. Upgrade: {upgrade_url}"
+        return Refusal.of("allowance_exhausted", message, limit="allowance", **known)
+    given = f"{_EVERY[plan.every]} allowance of {plan.amount} tokens"
+    ended = f"Your {given} is used up."
+    if left > 0:
+        ended = f"Your {given} has {left} left, too few for this request."
+    message = f"{ended}{_renews(ends)} Upgrade: {upgrade_url}"
+    return Refusal.of("allowance_exhausted", message, limit="allowance", resets_at=instant(ends), **known)
+
+
+def capped(cap: Cap, left: int, needed: int, tier: Tier) -> Refusal:
+    """The refusal for a budget that is used up, whatever the wallet holds."""
+    budget = f"{_WHOSE[cap.of]} of {format_usd(cap.limit)} USD"
+    ended = f"{budget} is used up."
+    if left > 0:
+        ended = f"{budget} has {format_usd(left)} USD left, too little for this request."
+    anew = f" It starts anew on {cap.ends_at.astimezone(UTC):%Y-%m-%d}." if cap.ends_at else ""
     return Refusal.of(
-        code,
-        f"The answer stops here: your {ended} is used up. Upgrade: {upgrade_url}",
-        limit=ended,
+        "allowance_exhausted",
+        ended + anew,
+        limit=f"{cap.of}_budget",
+        limit_value=format_usd(cap.limit),
+        needed=format_usd(needed),
+        available=format_usd(max(0, left)),
         tier=tier.name,
-        upgrade_tier=tier.upgrade_to,
-        upgrade_url=upgrade_url,
+        resets_at=instant(cap.ends_at),
     )
+
+
+def cut(tier: Tier, upgrade_url: str, ended: str, cap: Cap | None = None) -> Refusal:
+    """The refusal that ends an answer in its middle, because what pays for it ended: tokens, allowance or balance, or a
+    budget."""
+    if cap is not None:
+        message = f"The answer stops here: {_WHOSE[cap.of][0].lower()}{_WHOSE[cap.of][1:]} is used up."
+        resets_at = instant(cap.ends_at)
+        return Refusal.of("allowance_exhausted", message, limit=f"{cap.of}_budget", tier=tier.name, resets_at=resets_at)
+    code = "insufficient_balance" if ended == "balance" else "allowance_exhausted"
+    are = "are" if ended == "tokens" else "is"
+    message = f"The answer stops here: your {ended} {are} used up. Upgrade: {upgrade_url}"
+    limit = "allowance" if ended == "tokens" else ended
+    return Refusal.of(code, message, limit=limit, **_more(tier, upgrade_url))
+
+
+def suspended() -> Refusal:
+    """The refusal of a wallet that may not be spent from."""
+    return Refusal.of("account_suspended", "This account is suspended. Please ask your administrator.")
+
+
+def not_with_this_key(model: str, tier: Tier) -> Refusal:
+    """The refusal of a model that the tier grants and the key does not."""
+    return Refusal.of("model_not_allowed", f"This key does not allow the model {model}.", limit=model, tier=tier.name)
+
+
+def no_tier() -> Refusal:
+    """The refusal where the catalogue has neither the caller's tier nor the default one."""
+    message = "No plan is set up here yet. Please ask your administrator."
+    return Refusal.of("price_missing", message, retry_after_s=_MENDED_S)
+
+
+def instant(moment: datetime | None) -> str | None:
+    """RFC 3339, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+
+
+def per(of: str, seconds: int) -> str:
+    """What a window counts, and in which time."""
+    unit = "USD" if of == "cost" else of.replace("_", " ")
+    return f"{unit} per {_PERIODS.get(seconds, f'{seconds} s')}"
+
+
+_WHOSE = {"key": "This key's budget", "member": "Your group's budget for each member"}
+
+
+def _more(tier: Tier, upgrade_url: str) -> dict[str, Any]:
+    return {"tier": tier.name, "upgrade_tier": tier.upgrade_to, "upgrade_url": upgrade_url}
+
+
+def _renews(ends: datetime | None) -> str:
+    return f" It renews on {ends.astimezone(UTC):%Y-%m-%d}." if ends else ""
 
 
 def lost() -> Refusal:
@@ -89,10 +150,13 @@ def lost() -> Refusal:
 
 
 def _window(deny: Deny, tier: Tier) -> tuple[str, str]:
-    of, seconds = deny.limit.split("/")[:2]
-    period = _PERIODS.get(int(seconds), f"{seconds} s")
-    limit = f"{format_usd(deny.limit_value)} USD" if of == "cost" else f"{deny.limit_value} {of.replace('_', ' ')}"
-    return f"You have reached your limit of {limit} per {period}.", " Upgrade: {url}"
+    of_key = deny.limit.startswith("key:")
+    of, seconds = deny.limit.split("/")[of_key : of_key + 2]
+    value = format_usd(deny.limit_value) if of == "cost" else str(deny.limit_value)
+    limit = f"{value} {per(of, int(seconds))}"
+    if of_key:
+        return f"This key has reached its limit of {limit}.", ""
+    return f"You have reached your limit of {limit}.", " Upgrade: {url}"
 
 
 def _concurrent(deny: Deny, tier: Tier) -> tuple[str, str]:

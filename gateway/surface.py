@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from config.catalog import Kind, Model
 from gateway.errors import Refusal
 from gateway.meter import Count, Reading
+from gateway.stored import Body
 from ledger.usage import Usage
 
 if TYPE_CHECKING:
     from gateway.counting import Counting
 
-Cost = Callable[[Usage], tuple[str, str] | None]
-"""Cost and balance, as decimal USD, of the usage reported so far; None: do not show any."""
+Cost = Callable[[Usage], dict[str, Any] | None]
+"""The members that say, beside the usage reported so far, what it costs and what is left; None: do not show any."""
 
 
 class Request(Protocol):
     """What every request offers. ``asked_output`` is in tokens per choice; ``text_bytes`` is what becomes input
     tokens."""
 
-    @property
-    def body(self) -> bytes: ...
     @property
     def model(self) -> str: ...
     @property
@@ -108,19 +107,21 @@ class Surface:
     """One metered route.
 
     ``route`` is its OpenAI name, ``path`` where it stands under ``/v1`` here and under the backend's base, ``kind`` the
-    models it takes. ``parse(body, content_type)`` raises call.BadRequest; ``rewrite(request, model, output_cap)`` is
-    the body for the backend, of the same content type; ``foresee`` is the input side and the units known before the
-    call, never output tokens; ``count`` is the input's tokens where nobody reported them. ``has_output``: output tokens
-    are reserved. ``free``: never charged. ``reply``: what a whole reply may be; "any" goes through ``whole`` as text,
-    "raw" through ``tap``. ``reopens``: after an answer's end its stream may hold another answer.
+    models it takes. ``parse(body, content_type)`` raises call.BadRequest and may wait for a body that lies on disk;
+    ``rewrite(request, model, output_cap)`` is the body for the backend, of the same content type, and does not wait;
+    ``foresee`` is the input side and the units known before the call, never output tokens; ``count`` is the input's
+    tokens where nobody reported them. ``has_output``: output tokens are reserved. ``free``: never charged. ``reply``:
+    what a whole reply may be; "any" goes through ``whole`` as text, "raw" through ``tap``. ``reopens``: after an
+    answer's end its stream may hold another answer. ``form``: the body is a form that may hold a large file.
     """
 
     route: str
     path: str
     kind: Kind
-    parse: Callable[[bytes, str], Request]
-    # These four take what this surface's own `parse` returned: a type of the route, which is not named here.
-    rewrite: Callable[[Any, str, int | None], bytes]
+    # Plain bytes on most surfaces; where `form` is set, any body.
+    parse: Callable[[Any, str], Request]
+    # These five take what this surface's own `parse` returned: a type of the route, which is not named here.
+    rewrite: Callable[[Any, str, int | None], Body]
     foresee: Callable[[Any, Model, Counting], Awaitable[Usage]]
     count: Callable[[Any, Model, Counting], Awaitable[int]]
     tap: Callable[[Any, Count, Cost, int], Tap]
@@ -130,3 +131,4 @@ class Surface:
     free: bool = False
     reply: Literal["json", "any", "raw"] = "json"
     reopens: bool = False
+    form: bool = False

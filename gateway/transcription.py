@@ -20,6 +20,7 @@ from gateway.envelope import ChatEnvelope
 from gateway.fields import BadRequest
 from gateway.meter import Count
 from gateway.plain import text_tokens
+from gateway.stored import Body
 from gateway.surface import Cost, Surface
 from gateway.units import Report, UnitMeter, UnitTap, read_json, tokens
 from ledger.usage import Usage, UsageSource
@@ -49,10 +50,6 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     features: ClassVar[frozenset[str]] = frozenset({"audio"})
 
     @property
-    def body(self) -> bytes:
-        return self.form.body
-
-    @property
     def text_bytes(self) -> int:
         return len(self.prompt.encode())
 
@@ -67,7 +64,7 @@ class _Reply(msgspec.Struct):
     duration: Any = None
 
 
-def parse(body: bytes, content_type: str) -> TranscriptionRequest:
+def parse(body: Body, content_type: str) -> TranscriptionRequest:
     """Read a request, a form with one file. Raises BadRequest."""
     form = multipart.parse(body, content_type)
     files = form.files
@@ -83,9 +80,9 @@ def parse(body: bytes, content_type: str) -> TranscriptionRequest:
     )
 
 
-def rewrite(request: TranscriptionRequest, model: str, output_cap: int | None) -> bytes:
+def rewrite(request: TranscriptionRequest, model: str, output_cap: int | None) -> Body:
     """The form for a backend that knows the model by this name. What was said cannot be capped."""
-    return request.form.replaced({"model": model})
+    return request.form.body if model == request.model else request.form.replaced({"model": model})
 
 
 async def foresee(request: TranscriptionRequest, model: Model, counting: Counting) -> Usage:
@@ -168,6 +165,7 @@ SURFACES = (
         whole=whole,
         envelope=ChatEnvelope(),
         reply="any",
+        form=True,
     ),
     Surface(
         route="audio.translations",
@@ -181,5 +179,6 @@ SURFACES = (
         whole=whole,
         envelope=ChatEnvelope(),
         reply="any",
+        form=True,
     ),
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal, cast
 
 from gateway import http
+from gateway.stored import Source
 from gateway.target import Target
 
 __all__ = ["FailureKind", "Reply", "Target", "TooLarge", "UpstreamFailure", "Upstreams"]
@@ -116,21 +117,22 @@ class Upstreams:
         target: Target,
         *,
         path: str,
-        body: bytes,
+        body: bytes | Source,
         headers: Headers,
         connect_timeout_s: float,
         method: str = "POST",
     ) -> Reply:
         """Send one request to ``target`` and return when the head of its reply is here.
 
-        ``path`` is below the target's base (``/chat/completions``); ``headers`` are sent as they are, so they come from
+        ``path`` is below the target's base (``/chat/completions``); a ``body`` that is no bytes is read as the backend
+        takes it, and no more after the reply's end; ``headers`` are sent as they are, so they come from
         `headers.to_upstream`. Raises UpstreamFailure. Cancelling closes the socket at once.
         """
         request = http.Request(
             method,
             http.address(target.url(path)),
             headers=headers,
-            stream=http.ByteStream(body),
+            stream=http.ByteStream(body) if isinstance(body, bytes) else http.SourceStream(body),
             extensions={"timeout": {"connect": connect_timeout_s}},
         )
         try:

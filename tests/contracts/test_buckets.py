@@ -260,6 +260,32 @@ async def test_a_changed_limit_keeps_what_was_used(buckets: Buckets) -> None:
     await admitted(buckets, ask((Window(9, "requests", 60), 1)))
 
 
+async def test_a_peek_answers_as_admit_would_and_counts_nothing(buckets: Buckets, clock: Clock) -> None:
+    questions = [
+        ask((REQUESTS, 1), (TOKENS, 100)),
+        ask((REQUESTS, 1), (TOKENS, 900), concurrency=1),
+        ask((REQUESTS, 4), (TOKENS, 1)),
+        ask((TOKENS, 901), (REQUESTS, 1)),
+        ask((REQUESTS, 1), concurrency=2),
+    ]
+    for question in (ask((REQUESTS, 2), (TOKENS, 100)), *questions):
+        clock.now += 1000
+        before = await buckets.read("wallet", "u", [REQUESTS, TOKENS])
+        look = await buckets.peek(question)
+        assert await buckets.read("wallet", "u", [REQUESTS, TOKENS]) == before
+        assert look.open_calls == before.open_calls
+        answer = await buckets.admit(question)
+        assert look.deny == (answer if isinstance(answer, Deny) else None)
+
+
+async def test_a_peek_tells_how_full_each_window_of_the_ask_is(buckets: Buckets) -> None:
+    await admitted(buckets, ask((REQUESTS, 2), (TOKENS, 100)))
+    look = await buckets.peek(ask((TOKENS, 1), (REQUESTS, 1)))
+    reading = await buckets.read("wallet", "u", [TOKENS, REQUESTS])
+    assert [level.used for level in look.levels] == [100, 2]
+    assert look.levels == reading.levels
+
+
 async def test_clearing_empties_the_windows_and_leaves_open_calls_open(buckets: Buckets) -> None:
     await admitted(buckets, ask((REQUESTS, 3), (TOKENS, 10)))
     await buckets.clear("wallet", "u", [REQUESTS])

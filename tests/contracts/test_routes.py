@@ -114,13 +114,13 @@ def _named(*values: Any) -> tuple[bytes, ...]:
     return tuple(_event(value, named=True) for value in values)
 
 
-def _wav(seconds: float) -> bytes:
+def _wav(seconds: float, rate: int) -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(1)
-        sound.setframerate(8000)
-        sound.writeframes(bytes(int(8000 * seconds)))
+        sound.setframerate(rate)
+        sound.writeframes(bytes(int(rate * seconds)))
     return file.getvalue()
 
 
@@ -283,8 +283,8 @@ def _speech() -> tuple[Way, Way]:
     )
 
 
-def _transcription() -> tuple[Way, Way]:
-    known = Usage(seconds=3)  # begun ones
+def _transcription(rate: int) -> tuple[Way, Way]:
+    known, sound = Usage(seconds=3), _wav(2.5, rate)  # begun seconds
     usage = {
         "type": "tokens",
         "input_tokens": 41,
@@ -295,7 +295,7 @@ def _transcription() -> tuple[Way, Way]:
     reported = Usage(input=4, audio_in=37, output=17)
     delta, done = {"type": "transcript.text.delta", "delta": TEXT}, {"type": "transcript.text.done", "text": TEXT}
     return (
-        whole({"language": "en"}, {"text": TEXT}, {"usage": usage}, known, reported=reported, sound=_wav(2.5)),
+        whole({"language": "en"}, {"text": TEXT}, {"usage": usage}, known, reported=reported, sound=sound),
         Way(
             {"stream": "true"},
             EVENTS,
@@ -308,7 +308,7 @@ def _transcription() -> tuple[Way, Way]:
             heard=known,
             broke=known,
             failed=_event({"error": OOM}),
-            sound=_wav(2.5),
+            sound=sound,
         ),
     )
 
@@ -373,10 +373,10 @@ ROWS: dict[str, tuple[Way, ...]] = {
     "messages.count_tokens": (whole(_ASKED, {"input_tokens": 9}, {}, Usage()),),
     "rerank": (whole(_RANKED, {"results": []}, INPUT_ALONE, _RANKED_TOKENS, reported=Usage(input=41)),),
     "audio.speech": _speech(),
-    "audio.transcriptions": _transcription(),
-    "audio.translations": _transcription(),
+    "audio.transcriptions": _transcription(192_000),  # half a megabyte, which goes by way of the disk
+    "audio.translations": _transcription(8_000),
     "images.generations": _images("image_generation"),
-    "images.edits": _images("image_edit", b"\x89PNG"),
+    "images.edits": _images("image_edit", b"\x89PNG" + bytes(400_000)),
     "moderations": (whole({"input": "hello"}, {"results": []}, {}, Usage(), source="reported"),),
 }
 

@@ -129,7 +129,7 @@ def letters(text: str) -> int:
     return len(text)
 
 
-def no_money(usage: Usage) -> tuple[str, str] | None:
+def no_money(usage: Usage) -> dict[str, Any] | None:
     """Shows no cost, so that nothing in a stream is changed."""
     return None
 

@@ -57,9 +57,9 @@ def test_the_charge_is_exact(case: Case) -> None:
 def test_shown_costs_are_all_that_is_added_and_what_is_charged(case: Case) -> None:
     shown: list[int] = []
 
-    def cost(usage: Usage) -> tuple[str, str]:
+    def cost(usage: Usage) -> dict[str, Any]:
         shown.append(charge_amount(usage, price(), FACTOR_PPM, tap.meter.variant))
-        return format_usd(shown[-1]), "1.0000"
+        return {"cost": format_usd(shown[-1]), "balance": "1.0000"}
 
     sent = case.sent()
     tap = tapped(case, case.request(), cost)

@@ -98,8 +98,8 @@ def check_stream(case: Case, data: bytes, rng: random.Random) -> None:
 def relayed(case: Case, pieces: list[bytes], limit: int = LINE_BYTES_MAX) -> Outcome | None:
     """What comes of this reply; None where it broke the bound on lines and events."""
 
-    def cost(usage: Usage) -> tuple[str, str]:
-        return format_usd(_charge(usage, tap.meter.variant)), "1.0000"
+    def cost(usage: Usage) -> dict[str, Any]:
+        return {"cost": format_usd(_charge(usage, tap.meter.variant)), "balance": "1.0000"}
 
     tap = case.surface.tap(_request(case), letters, cost, limit)
     try:

@@ -1,4 +1,4 @@
-"""Forms for the tests, as the common senders write them."""
+"""Forms for the tests, as the common senders write them; and a body that is not in memory."""
 
 from __future__ import annotations
 
@@ -16,3 +16,22 @@ def file(name: str, content: bytes, filename: str = "a.wav") -> bytes:
 
 def form(*parts: bytes) -> bytes:
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+class Afar:
+    """A body behind slices, like one on disk. ``most`` is the largest piece that was asked for, ``taken`` all of it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.most = self.taken = 0
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        piece = self._body[part]
+        self.most, self.taken = max(self.most, len(piece)), self.taken + len(piece)
+        return piece
+
+    async def read(self, start: int, end: int) -> bytes:
+        return self[start:end]

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from accounts.standing import Standing, stand
 from accounts.store_sql import Accounts
+from accounts.users import User
 from config.catalog import Catalog
 from config.catalog_file import read_catalog
 from config.catalog_sql import load, seed
@@ -35,6 +38,7 @@ from tests.house import CATALOG, PEPPER
 CHAT, EMBEDDINGS = (
     next(each for each in SURFACES if each.route == name) for name in ("chat.completions", "embeddings")
 )
+FREE_OF_CHARGE = next(each for each in SURFACES if each.free)
 URL = "https://fare.example/pricing"
 
 
@@ -49,7 +53,8 @@ def embeddings_request(given: Any = "hello", **more: Any) -> Any:
     return EMBEDDINGS.parse(msgspec.json.encode({"model": "embed", "input": given, **more}), "application/json")
 
 
-def principal_of(user: Any) -> Principal:
+def principal_of(user: User, **more: Any) -> Principal:
+    """The user as a caller in its own tier, whether or not there is one of that name."""
     return Principal(
         user.id,
         user.wallet_id,
@@ -61,9 +66,17 @@ def principal_of(user: Any) -> Principal:
         user.tier,
         user.status,
         user.language,
-        chat_id="chat-1",
-        task="title",
+        **{"chat_id": "chat-1", "task": "title", **more},
     )
+
+
+def standing_of(catalog: Catalog, default_tier: str = "free") -> Callable[[User], Awaitable[Standing]]:
+    """Where users stand by this catalogue, now."""
+
+    async def of(user: User) -> Standing:
+        return stand(user, catalog, default_tier, datetime.now(UTC))
+
+    return of
 
 
 async def catalog_of(engine: AsyncEngine, more: str = "", backend_url: str = "http://127.0.0.1:9/v1") -> Catalog:
@@ -102,12 +115,12 @@ class Counter:
         }
         return Admitter(**{**parts, **other})
 
-    async def person(self, tier: str = "paid", usd: str = "10.00") -> Principal:
-        """A user of this tier with so much paid in."""
+    async def person(self, tier: str = "paid", usd: str = "10.00", **more: Any) -> Principal:
+        """A user of this tier with so much paid in; ``more`` as in ``Principal``."""
         user = await self.accounts.create_user(name="Ada", tier=tier)
         if amount := parse_usd(usd):
             await self.bank.credit(user.wallet_id, amount, "paid", source="test", funding="cash:test")
-        return principal_of(user)
+        return principal_of(user, **more)
 
     async def admitted(self, who: Principal, request: Any, *, key: str = "", **other: Any) -> Admission:
         """One call through the gate. Raises Refusal."""

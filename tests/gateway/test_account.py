@@ -16,11 +16,15 @@ from gateway.errors import Refusal
 from gateway.identity import Identity
 from gateway.issuers import Issuers
 from gateway.tokens import Tokenizers
+from ledger.budget import Budget
+from ledger.money import parse_usd
 from ledger.store import BankUnavailable
 from ledger.store_sql import make_engine
 from policies.buckets import BucketsBusy, BucketsUnavailable
 from policies.buckets_memory import BucketsMemory
-from tests.gateway.parts import Counter, asked, catalog_of
+from policies.key_limits import KeyLimits
+from policies.tier import Window
+from tests.gateway.parts import Counter, asked, catalog_of, standing_of
 
 MORE = """
 [[models]]
@@ -30,6 +34,14 @@ title = "A model"
 description = "Of a vendor."
 context = 1000
 prices = { input = "1.00" }
+
+[[tiers]]
+name = "tester"
+allowance = { tokens = 1000 }
+
+[[tiers]]
+name = "none"
+allowance = { tokens = 0 }
 
 [[tiers]]
 name = "windows"
@@ -43,11 +55,11 @@ class House:
 
     def __init__(self, counter: Counter, directory: Directory) -> None:
         self.counter = counter
-        self._identity = Identity(directory, Issuers([]))
+        self._identity = Identity(directory, Issuers([]), standing_of(counter.catalog))
 
-    async def key(self, tier: str = "windows") -> str:
+    async def key(self, tier: str = "windows", **more: Any) -> str:
         user = await self.counter.accounts.create_user(name="Ada", email="ada@example.org", tier=tier)
-        full, _ = await self.counter.accounts.create_key(name="test", user_id=user.id)
+        full, _ = await self.counter.accounts.create_key(name="test", user_id=user.id, **more)
         return full
 
     async def get(self, path: str, key: str, **other: Any) -> tuple[int, Any]:
@@ -116,6 +128,31 @@ async def test_an_unused_window_is_whole_and_resets_at_no_time(desk: House) -> N
 async def test_a_tier_without_limits_has_none(desk: House) -> None:
     _, account = await desk.get("/v1/account", await desk.key("pro"))
     assert (account["limits"], account["concurrency"]["limit"]) == ([], None)
+
+
+async def test_a_key_shows_what_it_allows_itself(desk: House) -> None:
+    limits = KeyLimits(
+        models=("flat",), windows=(Window(3, "requests", 60),), budget=Budget(parse_usd("2.00"), "month")
+    )
+    key = await desk.key(limits=limits)
+    _, account = await desk.get("/v1/account", key)
+    assert [(limit["scope"], limit["limit"]) for limit in account["limits"]] == [
+        ("tier", 5),
+        ("tier", "1.0000"),
+        ("key", 3),
+    ]
+    (budget,) = account["budgets"]
+    assert (budget["of"], budget["limit"], budget["left"]) == ("key", "2.0000", "2.0000")
+    _, models = await desk.get("/v1/models", key)
+    assert [model["id"] for model in models["data"]] == ["flat"]
+
+
+async def test_tokens_are_shown_before_any_were_used(desk: House) -> None:
+    _, account = await desk.get("/v1/account", await desk.key("tester"))
+    assert (account["allowance"]["unit"], account["allowance"]["left"]) == ("tokens", 1000)
+    assert (account["credits"], account["group"], account["budgets"]) == (None, None, [])
+    _, none = await desk.get("/v1/account", await desk.key("none"))
+    assert (none["allowance"]["amount"], none["allowance"]["left"]) == (0, 0)
 
 
 async def test_a_model_whose_name_has_a_slash_is_found(desk: House) -> None:

@@ -12,12 +12,17 @@ import pytest
 from config.catalog import Catalog
 from gateway.errors import Refusal
 from gateway.tokens import Tokenizers
+from ledger.budget import Budget
 from ledger.ids import uuid7
+from ledger.money import parse_usd
 from ledger.store import BankUnavailable, HoldAsk, HoldReply
 from ledger.store_sql import make_engine
+from ledger.wallet import token_wallet_id
 from policies.buckets import Ask, BucketsBusy, BucketsUnavailable
 from policies.buckets_memory import BucketsMemory
+from policies.key_limits import KeyLimits
 from policies.principal import Principal
+from policies.tier import Window
 from tests.gateway.parts import CHAT, URL, Counter, catalog_of, chat_request, embeddings_request
 
 MORE = """
@@ -41,6 +46,11 @@ max_output = 50
 [[tiers]]
 name = "narrow"
 models = ["first"]
+
+[[tiers]]
+name = "tester"
+allowance = { tokens = 1000 }
+windows = [{ limit = 100, of = "requests", per = "hour" }, { limit = "0.01", of = "cost", per = "hour" }]
 
 [[tiers]]
 name = "windows"
@@ -170,6 +180,64 @@ async def test_what_the_model_usually_gives_is_reserved_where_nothing_was_asked(
         counter.output_seen.observe("small", 40)
     after = (await counter.admitted(ada, chat_request())).held
     assert after < before and after >= 40 * 600
+
+
+# Tokens and keys ----------------------------------------------------------------------------------------------------
+
+
+async def test_tokens_pay_first_and_a_purse_of_them_is_opened_by_its_first_call(counter: Counter) -> None:
+    ada = await counter.person(tier="tester", usd="1.00")
+    first, second = [await counter.admitted(ada, chat_request(max_tokens=100)) for _ in range(2)]
+    for admission in (first, second):
+        assert admission.in_tokens and admission.wallet_id == token_wallet_id(ada.wallet_id)
+        assert admission.held == admission.purse.wanted == admission.candidates[0].bill.input_tokens + 100
+    assert second.available == 1000 - first.held - second.held
+    # A window of money counts nothing of it.
+    assert [cost for window, cost in first.ticket.ask.rules if window.of == "cost"] == [0]
+
+
+async def test_where_tokens_do_not_suffice_money_is_counted_and_held_instead(counter: Counter) -> None:
+    ada = await counter.person(tier="tester", usd="1.00")
+    long = chat_request("word " * 2000, max_tokens=100)
+    admission = await counter.admitted(ada, long)
+    assert not admission.in_tokens and admission.wallet_id == ada.wallet_id
+    (cost,) = [cost for window, cost in admission.ticket.ask.rules if window.of == "cost"]
+    assert cost == admission.held > 0
+    assert await used(counter, ada) == ([1, cost], 1)
+
+
+async def test_who_has_neither_leaves_no_trace(counter: Counter) -> None:
+    poor = await counter.person(tier="tester", usd="0")
+    long = chat_request("word " * 2000)
+    assert await code_of(counter.admitted(poor, long, key="order-1")) == "allowance_exhausted"
+    assert await used(counter, poor) == ([0, 0], 0)
+    assert await counter.admitted(poor, chat_request(max_tokens=10), key="order-1")
+
+
+async def test_money_that_a_window_refuses_takes_the_first_count_back(counter: Counter) -> None:
+    ada = await counter.person(tier="tester", usd="10.00")
+    dear = chat_request("word " * 2000, model="large", max_tokens=100_000)
+    assert await code_of(counter.admitted(ada, dear)) == "rate_limit_cost"
+    assert await used(counter, ada) == ([0, 0], 0)
+
+
+async def test_a_budget_bounds_what_the_backend_is_told(counter: Counter) -> None:
+    limits = KeyLimits(budget=Budget(parse_usd("0.0002"))).owned_by(uuid7())
+    ada = await counter.person(limits=limits)
+    admission = await counter.admitted(ada, chat_request())
+    assert admission.held == parse_usd("0.0002") and admission.available > parse_usd("9")
+    bill = admission.candidates[0].bill
+    assert admission.output_cap == bill.covered(admission.held) < 400
+    assert await code_of(counter.admitted(ada, chat_request())) == "allowance_exhausted"
+
+
+async def test_a_key_is_asked_like_a_tier(counter: Counter) -> None:
+    limits = KeyLimits(models=("first",), windows=(Window(1, "requests", 60),)).owned_by(uuid7())
+    ada = await counter.person(limits=limits)
+    assert await code_of(counter.admitted(ada, chat_request())) == "model_not_allowed"
+    admission = await counter.admitted(ada, chat_request(model="first"))
+    assert [each.model.id for each in admission.candidates] == ["first"]  # the key does not allow the fallback
+    assert await code_of(counter.admitted(ada, chat_request(model="first"))) == "rate_limit_requests"
 
 
 # A no leaves nothing ------------------------------------------------------------------------------------------------

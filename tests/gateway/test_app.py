@@ -97,7 +97,7 @@ async def test_a_bank_that_is_away_is_waited_for_once() -> None:
         return False
 
     poster, pulse = SimpleNamespace(flush=flush), SimpleNamespace(pumps=set())
-    gateway = Gateway(*cast(Any, (None, None, None, DoorGate(1, lambda: 0), pulse, poster)))
+    gateway = Gateway(*cast(Any, (None, None, None, DoorGate(1, lambda: 0), pulse, poster, None)))
     assert not await gateway.drain(0) and not await gateway.drain(0)
     assert waited[0] > 1 > waited[1]
 

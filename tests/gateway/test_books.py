@@ -13,15 +13,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.catalog import Model
-from gateway.admission import Admission, Candidate
+from gateway.admission import Admission
 from gateway.bill import Bill
 from gateway.books import Books
 from gateway.calllog import CallLog
 from gateway.meter import Reading
 from gateway.metrics import Metrics
-from gateway.pump import Clock, Story
+from gateway.order import Candidate
+from gateway.purse import Purse
+from gateway.story import Clock, Story
 from ledger.hold import CallFacts, Outcome, Settlement
-from ledger.price import Price
+from ledger.price import BY_TOKENS, TOKEN_PRICE, Price
 from ledger.usage import Usage, UsageSource
 from policies.buckets import Ask, BucketsUnavailable, Ticket
 from policies.buckets_memory import BucketsMemory
@@ -48,7 +50,9 @@ class Desk:
         self.buckets = buckets or BucketsMemory()
         self.output_seen = RunningP90()
         poster: Any = SimpleNamespace(submit=self.posted.append)
-        self.books = Books(poster, self.buckets, self.metrics, self.log, self.output_seen, RunningRatio())
+        self.tallied: list[tuple[str, str]] = []
+        tally: Any = SimpleNamespace(count=lambda code, tier: self.tallied.append((code, tier)))
+        self.books = Books(poster, self.buckets, self.metrics, self.log, tally, self.output_seen, RunningRatio())
 
     def line(self) -> dict[str, Any]:
         self.log.start()
@@ -81,12 +85,13 @@ def story(**more: Any) -> Story:
     return Story(**{**usual, **more})
 
 
-async def admission(buckets: BucketsMemory, concurrency: int = 1) -> Admission:
+async def admission(buckets: BucketsMemory, concurrency: int = 1, currency: str = "USD") -> Admission:
     rules = tuple((window, 1 if window.of == "requests" else 1000) for window in WINDOWS)
     ticket = await buckets.admit(Ask(str(WALLET), str(USER), str(CALL), concurrency, "", rules))
     assert isinstance(ticket, Ticket)
     facts = CallFacts(user_id=USER, tier="free", model="small", route="chat.completions", upstream="main")
-    return Admission(WALLET, Tier("free"), (candidate(),), ticket, 1000, 0, None, facts, "https://fare.example")
+    purse = Purse(WALLET, currency, None, (candidate(),), 1000, 1000)
+    return Admission(Tier("free"), purse, ticket, 1000, 0, None, facts, "https://fare.example")
 
 
 def candidate(name: str = "small", upstream: str = "main") -> Candidate:
@@ -110,9 +115,9 @@ async def used(desk: Desk) -> tuple[list[int], int]:
 async def test_a_charge_is_handed_over_with_all_that_recomputes_it() -> None:
     desk = Desk()
     told, admitted = story(), await admission(desk.buckets)
-    amount = desk.books.post(told, admitted, candidate(), USED, Outcome.COMPLETED)
+    desk.books.post(told, admitted, candidate(), USED, Outcome.COMPLETED)
     (event,) = desk.posted
-    assert amount == event.amount == 2 * (11 * 150 + 5 * 600)
+    assert told.amount == event.amount == 2 * (11 * 150 + 5 * 600)
     assert (event.request_id, event.wallet_id, event.void) == (CALL, WALLET, False)
     assert (event.price_version, event.factor_ppm, event.usage, event.source) == (7, 2_000_000, *USED[:2])
     assert (event.outcome, event.facts) == (Outcome.COMPLETED, admitted.facts)
@@ -132,6 +137,22 @@ async def test_the_model_that_answered_is_charged_not_the_one_asked_for() -> Non
     desk.books.post(story(), await admission(desk.buckets), candidate("other", "second"), USED, Outcome.COMPLETED)
     assert (desk.posted[0].facts.model, desk.posted[0].facts.upstream) == ("other", "second")
     assert frozenset(("other", "free")) in desk.value("farebox_charged_usd_total")
+
+
+async def test_a_charge_in_tokens_is_no_money() -> None:
+    desk = Desk()
+    told, admitted = story(), await admission(desk.buckets, currency="TOK")
+    paid = Candidate(Model("small", "main", "small"), Bill(TOKEN_PRICE, 1_000_000, Usage(input=11)))
+    desk.books.post(told, admitted, paid, USED, Outcome.COMPLETED)
+    (event,) = desk.posted
+    assert (event.amount, event.price_version, event.factor_ppm) == (16, BY_TOKENS, 1_000_000)
+    assert (told.tokens, told.amount) == (16, 0)
+    assert desk.value("farebox_charged_usd_total") == {frozenset(("small", "free")): 0}
+    told.reading = USED
+    await desk.books.close(pump(told, admitted))
+    assert (await used(desk))[0] == [1, 16, 11, 5, 0]
+    line = desk.line()
+    assert (line["cost_usd"], line["cost_tokens"]) == ("0.0000", 16)
 
 
 async def test_a_void_charges_nothing_and_counts_nothing() -> None:
@@ -222,6 +243,7 @@ async def test_a_refusal_is_counted_as_one_under_names_of_the_catalogue_only() -
     labels = frozenset(("chat.completions", "unknown", "free", "404", "model_not_found"))
     assert desk.value("farebox_requests_total") == {labels: 1}
     assert not desk.value("farebox_upstream_seconds_count")
+    assert desk.tallied == [("model_not_found", "free")]
 
 
 async def test_the_line_has_names_and_numbers_and_nothing_of_the_words() -> None:
@@ -239,6 +261,14 @@ async def test_the_line_has_names_and_numbers_and_nothing_of_the_words() -> None
     )
     assert 1900 <= line["upstream_ms"] <= 2100 and 900 <= line["gateway_ms"] <= 60_000
     assert b"prompt" not in desk.out.getvalue() and b"secret" not in desk.out.getvalue()
+
+
+async def test_the_line_names_the_admin_who_acted_for_the_user() -> None:
+    desk = Desk()
+    told = story()
+    told.principal = msgspec.structs.replace(told.principal, acted_by="admin:root")
+    await desk.books.close(pump(told, await admission(desk.buckets)))
+    assert desk.line()["acted_by"] == "admin:root"
 
 
 async def test_a_refused_callers_own_words_are_cut_in_the_line() -> None:

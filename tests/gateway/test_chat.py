@@ -29,7 +29,7 @@ def body(**fields: Any) -> bytes:
 
 
 def passed(asked: bytes, stream: bytes = TEXT + REPORT + DONE) -> tuple[bytes, Reading]:
-    relay = tap(parse(asked), words, lambda usage: ("0.01", "9.99"), 10_000)
+    relay = tap(parse(asked), words, lambda usage: {"cost": "0.01", "balance": "9.99"}, 10_000)
     out = relay.feed(stream) + relay.close() + relay.terminal
     return out, relay.meter.reading(1, words(relay.meter.text()))
 

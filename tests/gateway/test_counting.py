@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from splintr import Tokenizer
 
 from config.catalog import Model
 from gateway.counting import EXACT_BYTES_MAX, Counting
@@ -70,6 +71,15 @@ async def test_a_model_has_its_own_measure(counting: Counting) -> None:
     text = "Größenänderungsgeschwindigkeit"
     assert await counting.text(text, OLDER) != await counting.text(text, SMALL)
     assert await counting.text(text, FACTOR) == -(-await counting.text(text, SMALL) * 3 // 2)
+
+
+async def test_a_model_may_name_a_vocabulary_of_another_family(counting: Counting) -> None:
+    text = "Größenänderungsgeschwindigkeit"
+    named = Model("named", "main", "llama-3.3-70b", tokenizer="llama3", tokenizer_factor_ppm=2_000_000)
+    own = len(Tokenizer.from_pretrained("llama3").encode_ordinary(text))
+    assert own != await counting.text(text, SMALL)
+    assert await counting.text(text, named) == counting.counter(named)(text) == 2 * own
+    assert await counting.estimate(chat_request(text), named) == 2 * (own + 1 + 3 + 3)
 
 
 async def test_pieces_are_counted_as_the_whole_is(counting: Counting) -> None:

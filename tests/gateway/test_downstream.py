@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.downstream import CallerLeft, Message, Receive, read_body, send_reply, until_gone
+from gateway.downstream import CallerLeft, Message, Receive, hand_on, read_body, send_reply, until_gone
 from gateway.errors import Refusal
 
 GONE = {"type": "http.disconnect"}
@@ -85,6 +85,77 @@ async def test_a_caller_who_leaves_before_its_body_is_whole_is_gone(messages: li
 async def test_a_compressed_body_is_refused_and_identity_is_none() -> None:
     assert (await refused(body(b"x"), headers=[(b"content-encoding", b"gzip")])).param == "content-encoding"
     assert await read(body(b"x"), headers=[(b"content-encoding", b"Identity")]) == b"x"
+
+
+# A body that is handed on as it arrives
+
+
+async def handed_on(receive: Receive, *, headers: Any = (), taken: list[bytes] | None = None) -> list[bytes]:
+    """The pieces, in the order they were taken."""
+    pieces: list[bytes] = [] if taken is None else taken
+
+    async def take(piece: bytes) -> None:
+        pieces.append(piece)
+
+    scope = {"type": "http", "headers": list(headers)}
+    await hand_on(scope, receive, take, bytes_max=10, pause_s=0.05, timeout_s=0.1)
+    return pieces
+
+
+async def test_each_piece_is_handed_on_as_it_came() -> None:
+    assert await handed_on(caller(body(b"0123", b"", b"456789"))) == [b"0123", b"", b"456789"]
+    assert await handed_on(caller(body(b""))) == [b""]
+
+
+async def test_nothing_more_is_received_while_a_piece_is_being_taken() -> None:
+    received = 0
+    taking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Message:
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": b"x", "more_body": received < 3}
+
+    async def take(piece: bytes) -> None:
+        taking.set()
+        await go_on.wait()
+
+    handing = asyncio.ensure_future(hand_on({"headers": []}, receive, take, bytes_max=10, pause_s=0.01, timeout_s=60))
+    await taking.wait()
+    await asyncio.sleep(0.03)
+    assert received == 1
+    go_on.set()
+    await handing
+    assert received == 3
+
+
+@pytest.mark.parametrize("pieces", [[b"01234567890"], [b"01234", b"567890"]])
+async def test_a_piece_over_the_bound_is_not_handed_on(pieces: list[bytes]) -> None:
+    taken: list[bytes] = []
+    for headers in ((), [(b"content-length", b"11")]):
+        with pytest.raises(Refusal) as refused:
+            await handed_on(caller(body(*pieces)), headers=headers, taken=taken)
+        assert (refused.value.code, refused.value.details["limit"]) == ("request_too_large", "upload_bytes_max")
+    assert len(b"".join(taken)) <= 10
+
+
+async def test_who_stops_trickles_or_leaves_ends_the_handing_on() -> None:
+    async def trickle() -> Message:
+        await asyncio.sleep(0.03)
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    for receive in (caller(body(b"0", more_at_end=True), stalls=True), trickle):
+        with pytest.raises(Refusal) as refused:
+            await handed_on(receive)
+        assert refused.value.code == "request_timeout"
+    with pytest.raises(CallerLeft):
+        await handed_on(caller(body(b"0", more_at_end=True)))
+
+
+async def test_a_compressed_body_is_not_handed_on() -> None:
+    with pytest.raises(Refusal) as refused:
+        await handed_on(caller(body(b"x")), headers=[(b"content-encoding", b"gzip")])
+    assert refused.value.param == "content-encoding"
 
 
 async def test_until_gone_passes_over_everything_else() -> None:

@@ -18,6 +18,7 @@ from gateway.duration import (
     Length,
     length,
 )
+from tests.gateway.forms import Afar
 
 
 def wav(seconds: float, *, rate: int = 16_000, channels: int = 2) -> bytes:
@@ -72,7 +73,7 @@ def near(found: Length, seconds: float, *, exact: bool) -> bool:
 
 def test_a_wav_is_as_long_as_its_samples() -> None:
     assert length(wav(2.5)) == Length(2.5, True)
-    assert length(memoryview(wav(0))) == Length(0.0, True)
+    assert length(wav(0)) == Length(0.0, True)
 
 
 def test_a_wav_from_a_pipe_does_not_know_its_size_and_ends_with_the_file() -> None:
@@ -169,6 +170,28 @@ def test_what_is_not_known_is_judged_by_size_within_a_bound() -> None:
     assert length(b"\x1aE\xdf\xa3" + bytes(7_996)) == Length(2.0, False)
     assert length(b"") == Length(0.0, False)
     assert length(mp4(1, 2**32 - 1)).seconds < SECONDS_MAX
+
+
+LONG = {
+    "wav": wav(60),
+    "flac": flac(44_100 * 60, 3_000_000),
+    "ogg": opus(48_000 * 60 + 312, 3_000_000),
+    "mp4": mp4(1_000, 60_000, sound=bytes(2_000_000)),
+    "unknown": b"\x1aE\xdf\xa3" + bytes(2_000_000),
+}
+
+
+@pytest.mark.parametrize("sound", LONG.values(), ids=LONG)
+def test_of_a_long_file_on_disk_only_what_tells_its_time_is_read(sound: bytes) -> None:
+    there = Afar(sound)
+    assert length(there) == length(sound)
+    assert there.taken < 70_000
+
+
+def test_of_a_long_mp3_only_the_heads_of_its_frames_are_read() -> None:
+    there = Afar(mp3(2 * MP3_FRAMES_MAX))
+    assert length(there) == length(mp3(2 * MP3_FRAMES_MAX))
+    assert (there.most, there.taken // 4 < 2 * MP3_FRAMES_MAX) == (12, True)
 
 
 HEADS = [wav(0.01), flac(88_200, 60), opus(48_000, 90), vorbis(1, 0), mp4(0, 9), mp3(2)]

@@ -127,8 +127,8 @@ def test_data_over_several_lines_is_read_as_one_event() -> None:
 
 
 def test_cost_and_balance_are_inserted_into_the_final_usage_and_nothing_else_changes() -> None:
-    def money(usage: Usage) -> tuple[str, str]:
-        return f"0.{usage.output}", "1.0"
+    def money(usage: Usage) -> dict[str, Any]:
+        return {"cost": f"0.{usage.output}", "balance": "1.0"}
 
     inserted = b',"cost":"0.15","balance":"1.0"'
     whole = framed(HERE / "messages" / "output-alone-at-the-end.jsonl")
@@ -209,8 +209,8 @@ def test_any_stream_is_safe_and_reads_the_same_at_any_cut(
     whole = b"".join(pieces)
     edges = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
     parts = [whole[a:b] for a, b in itertools.pairwise(edges)]
-    once = passed([whole], meter(len), cost=lambda _: ("1", "2"))[:2]
-    assert passed(parts, meter(len), cost=lambda _: ("1", "2"))[:2] == once
+    once = passed([whole], meter(len), cost=lambda _: {"cost": "1"})[:2]
+    assert passed(parts, meter(len), cost=lambda _: {"cost": "1"})[:2] == once
     assert not guarded(once[0])
 
 

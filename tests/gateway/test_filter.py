@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.filter import TERMINAL_BYTES_MAX, StreamFilter
+from gateway.filter import HELD_LINES_MAX, TERMINAL_BYTES_MAX, StreamFilter
 from gateway.meter import Reading, StreamMeter
 from gateway.sse import EventTooLarge
 from ledger.usage import Usage
@@ -220,9 +221,9 @@ def test_a_hidden_line_leaves_the_rest_of_its_event_whole() -> None:
 def test_cost_and_balance_stand_at_the_end_of_the_final_usage() -> None:
     asked: list[Usage] = []
 
-    def cost(usage: Usage) -> tuple[str, str]:
+    def cost(usage: Usage) -> dict[str, Any]:
         asked.append(usage)
-        return "0.0012", "4.9988"
+        return {"cost": "0.0012", "balance": "4.9988"}
 
     out, _, _ = passed([TEXT + b"\n\n" + USAGE + b"\r\n\r\n"], cost=cost)
     assert out == TEXT + b"\n\n" + USAGE[:-2] + b',"cost":"0.0012","balance":"4.9988"}}\r\n\r\n'
@@ -233,8 +234,8 @@ def test_usage_on_every_chunk_gets_the_cost_on_the_last_ones_only() -> None:
     usage = b'"usage":{"prompt_tokens":2,"completion_tokens":1}}\n\n'
     running = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}],' + usage
     last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],' + usage
-    out = passed([running + last], cost=lambda _: ("1", "2"))[0]
-    assert out == running + last[:-4] + b',"cost":"1","balance":"2"}}\n\n'
+    out = passed([running + last], cost=lambda _: {"cost": "0.0000", "tokens_left": 2})[0]
+    assert out == running + last[:-4] + b',"cost":"0.0000","tokens_left":2}}\n\n'
 
 
 def test_a_cost_that_is_not_known_leaves_the_usage_as_it_is() -> None:
@@ -270,6 +271,31 @@ def test_an_event_that_is_never_finished_is_refused_at_its_bound() -> None:
     with pytest.raises(EventTooLarge):
         for _ in range(200):
             stream.feed(b"data: {\n")
+
+
+def test_an_event_of_many_lines_is_judged_as_a_whole_up_to_a_bound() -> None:
+    begin, line, end = b'data: {"a":[1\n', b"data: ,1\n", b"data: ]}\n"
+    most = begin + line * (HELD_LINES_MAX - 2) + end + b"\n"
+    joined = passed([most])[0]
+    assert joined == most
+    stream = StreamFilter(StreamMeter(len), usage_wanted=True)
+    with pytest.raises(EventTooLarge, match=f"more than {HELD_LINES_MAX} lines"):
+        stream.feed(begin + line * HELD_LINES_MAX)
+
+
+@pytest.mark.parametrize("length", [2, 8, 64, 256, 4096])
+def test_lines_that_wait_for_the_end_of_their_event_weigh_no_more_than_twice_its_bound(length: int) -> None:
+    bound = 1024 * 1024
+    stream = StreamFilter(StreamMeter(len), usage_wanted=True, event_bytes_max=bound)
+    stream.feed(b"data: {\n")
+    tracemalloc.start()
+    try:
+        with pytest.raises(EventTooLarge):
+            for _ in range(bound):
+                stream.feed(bytes(bytearray(b"x" * (length - 1) + b"\n")))
+        assert tracemalloc.get_traced_memory()[1] < 2 * bound
+    finally:
+        tracemalloc.stop()
 
 
 def test_text_is_metered_from_data_lines_joined_and_alone() -> None:

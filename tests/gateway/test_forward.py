@@ -10,13 +10,15 @@ import pytest
 from config.catalog import Catalog, Model, Timeouts, Upstream
 from config.settings import Limits
 from config.settings import Timeouts as Defaults
-from gateway.admission import Candidate
 from gateway.bill import Bill
 from gateway.forward import Forwarder, target_of
+from gateway.order import Candidate
+from gateway.transcription import SURFACES as TRANSCRIPTIONS
 from gateway.upstream import Reply, UpstreamFailure, Upstreams
 from ledger.price import Price
 from ledger.usage import Usage
-from tests.backend import Backend
+from tests.backend import Backend, json_answer
+from tests.gateway.forms import CONTENT_TYPE, Afar, file, form, part
 from tests.gateway.parts import CHAT, EMBEDDINGS, chat_request, embeddings_request
 
 DEFAULTS = Defaults(connect_s=1, first_byte_s=2, idle_s=3, total_s=4)
@@ -51,7 +53,7 @@ async def opened(forward: Forwarder, to: Candidate, cap: int | None = None) -> R
         request_id="id-1",
         headers=[(b"content-type", b"application/json"), (b"authorization", b"Bearer callers"), (b"cookie", b"a=b")],
         output_cap=cap,
-        sent=lambda instant: None,
+        sent=lambda instant, whole: None,
     )
 
 
@@ -78,7 +80,7 @@ async def test_a_bound_is_told_under_the_name_the_model_knows(
     forward = forwarder(upstreams, catalog(backend.url))
     request = chat_request()
     reply = await forward.open(
-        CHAT, request, candidate(name), request_id="id-1", headers=[], output_cap=7, sent=lambda instant: None
+        CHAT, request, candidate(name), request_id="id-1", headers=[], output_cap=7, sent=lambda instant, whole: None
     )
     reply.close()
     assert backend.requests[0].json[field] == 7
@@ -86,7 +88,7 @@ async def test_a_bound_is_told_under_the_name_the_model_knows(
 
 
 async def test_the_instant_of_leaving_is_told_before_the_reply(backend: Backend, upstreams: Upstreams) -> None:
-    told: list[float] = []
+    told: list[bool] = []
     reply = await forwarder(upstreams, catalog(backend.url)).open(
         EMBEDDINGS,
         embeddings_request(),
@@ -94,10 +96,34 @@ async def test_the_instant_of_leaving_is_told_before_the_reply(backend: Backend,
         request_id="id-1",
         headers=[],
         output_cap=None,
-        sent=told.append,
+        sent=lambda instant, whole: told.append(whole),
     )
     reply.close()
-    assert len(told) == 1 and backend.requests[0].path == "/v1/embeddings"
+    assert told == [True] and backend.requests[0].path == "/v1/embeddings"
+
+
+async def test_of_a_form_on_disk_each_piece_is_told_and_which_is_the_last(
+    backend: Backend, upstreams: Upstreams
+) -> None:
+    sound, told = bytes(500_000), list[bool]()
+    backend.answer = json_answer({})
+    body = Afar(form(file("file", sound), part("model", b"m")))
+    (transcriptions, _) = TRANSCRIPTIONS
+    reply = await forwarder(upstreams, catalog(backend.url)).open(
+        transcriptions,
+        transcriptions.parse(body, CONTENT_TYPE),
+        candidate("inner"),
+        request_id="id-1",
+        headers=[(b"content-type", CONTENT_TYPE.encode())],
+        output_cap=None,
+        sent=lambda instant, whole: told.append(whole),
+    )
+    reply.close()
+    assert len(told) > 3 and told.index(True) == len(told) - 1
+    (seen,) = backend.requests
+    assert (seen.path, seen.header("content-type")) == ("/v1/audio/transcriptions", CONTENT_TYPE)
+    same = seen.body == form(file("file", sound), part("model", b"inner"))
+    assert same, "what arrived is not the form with another model"
 
 
 async def test_a_new_catalogue_moves_the_next_call(backend: Backend, upstreams: Upstreams) -> None:

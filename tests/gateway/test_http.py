@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, Tra
 from gateway import http
 from tests import backend as play
 from tests.backend import Backend
+from tests.gateway.forms import Afar
 
 SAFE = (httpx.ConnectTimeout, httpx.ConnectError, httpx.UnsupportedProtocol)
 
@@ -81,6 +82,16 @@ async def test_a_body_is_not_decoded_below_httpx(client: httpx.AsyncClient, back
     backend.answer = play.plain(b"not really gzip", headers=(("content-encoding", "gzip"),))
     async with client.stream("GET", backend.url) as reply:
         assert b"".join([piece async for piece in reply.aiter_raw()]) == b"not really gzip"
+
+
+async def test_a_body_that_lies_elsewhere_is_sent_with_its_length(backend: Backend) -> None:
+    body, transport = Afar(bytes(300_000) + b"end"), http.AiohttpTransport()
+    backend.answer = play.json_answer({})
+    request = http.Request("POST", backend.url, stream=http.SourceStream(body))
+    await (await transport.handle_async_request(request)).aread()
+    await transport.aclose()
+    (seen,) = backend.requests
+    assert seen.body == body[:] and seen.header("content-length") == "300003"
 
 
 async def test_it_can_be_used_again_after_it_was_closed(backend: Backend) -> None:

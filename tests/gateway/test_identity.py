@@ -15,15 +15,20 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from accounts.directory import Directory
-from accounts.keys import FORWARD_USERS, mint
+from accounts.keys import ACCOUNT, CHARGES, FORWARD_USERS, IMPERSONATION, INFERENCE, mint
 from accounts.store_sql import Accounts
+from config.catalog import Catalog
 from config.settings import Issuer
 from gateway.errors import Refusal
 from gateway.identity import Identity, ServiceKey
 from gateway.issuers import Issuers
+from policies.key_limits import KeyLimits
 from policies.principal import Principal
+from policies.tier import Tier, Window
+from tests.gateway.parts import standing_of
 
 SECRET = "s" * 32
+CATALOG = Catalog(tiers={name: Tier(name) for name in ("free", "pro")})
 
 
 @pytest.fixture
@@ -54,12 +59,12 @@ def issuers(monkeypatch: pytest.MonkeyPatch) -> Issuers:
 
 @pytest.fixture
 def identity(directory: Directory, issuers: Issuers) -> Identity:
-    return Identity(directory, issuers)
+    return Identity(directory, issuers, standing_of(CATALOG))
 
 
 @pytest.fixture
 def signed_identity(directory: Directory, issuers: Issuers) -> Identity:
-    return Identity(directory, issuers, SecretStr(SECRET))
+    return Identity(directory, issuers, standing_of(CATALOG), SecretStr(SECRET))
 
 
 def headers(key: str, **more: str) -> list[tuple[bytes, bytes]]:
@@ -168,6 +173,84 @@ async def test_a_token_makes_its_user_on_first_sight(identity: Identity) -> None
     assert (await known(identity, headers(token(sub="u1", name="Anna")))).user_id == first.user_id
 
 
+async def test_a_token_older_than_its_users_sessions_is_refused(
+    accounts: Accounts, identity: Identity, engine: AsyncEngine
+) -> None:
+    now = time.time()
+    user = await known(identity, headers(token(iat=now - 100)))
+    await accounts.revoke_sessions(user.user_id)
+    fresh = Identity(Directory(accounts), identity._issuers, standing_of(CATALOG))
+    for claims in ({"iat": now - 100}, {}):
+        refusal = await refused(fresh, headers(token(**claims)))
+        assert (refusal.code, refusal.message) == (
+            "key_revoked",
+            "This sign-in has been ended. Please sign in again.",
+        )
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE users SET sessions_from = now() - interval '1 hour'"))
+    later = Identity(Directory(accounts), identity._issuers, standing_of(CATALOG))
+    assert (await known(later, headers(token(iat=now - 100)))).user_id == user.user_id
+
+
+@pytest.mark.parametrize(
+    ("scopes", "may_call", "may_read", "may_list"),
+    [
+        ([], True, True, True),
+        ([INFERENCE], True, False, True),
+        ([ACCOUNT], False, True, True),
+        ([CHARGES], False, False, False),
+        ([INFERENCE, CHARGES], True, False, True),
+        ([IMPERSONATION], True, True, True),
+    ],
+)
+async def test_a_key_may_do_what_its_scopes_say(
+    accounts: Accounts, identity: Identity, scopes: list[str], may_call: bool, may_read: bool, may_list: bool
+) -> None:
+    given = headers(await own_key(accounts, scopes=scopes))
+    for asked, allowed in (
+        (identity.identify(given), may_call),
+        (identity.identify(given, ACCOUNT), may_read),
+        (identity.identify_lister(given), may_list),
+    ):
+        if allowed:
+            assert isinstance(await asked, Principal)
+            continue
+        with pytest.raises(Refusal) as caught:
+            await asked
+        assert caught.value.code == "feature_not_allowed" and "Use another key." in caught.value.message
+
+
+async def test_a_principal_has_the_limits_and_the_standing_of_its_caller(
+    accounts: Accounts, identity: Identity
+) -> None:
+    limits = KeyLimits(models=("small",), windows=(Window(3, "requests", 60),))
+    given = headers(await own_key(accounts, limits=limits, acted_by="admin:root"))
+    principal = await known(identity, given)
+    assert principal.limits is not None and principal.limits.models == ("small",)
+    assert principal.limits.windows[0].scope == f"key:{principal.key_id}"
+    assert (principal.acted_by, principal.tier, principal.group) == ("admin:root", "pro", None)
+    assert principal.since is not None
+    assert (await known(identity, headers(token()))).limits is None
+
+
+async def test_a_member_of_a_shared_wallet_spends_that_one(accounts: Accounts, directory: Directory) -> None:
+    key = await own_key(accounts)
+    (stored,) = await accounts.list_keys()
+    assert stored.user_id is not None
+    kept = await accounts.create_group(name="Team", shared=True, tier="free")
+    await accounts.add_member(kept.group.id, stored.user_id)
+    catalog = Catalog(tiers=CATALOG.tiers, groups={kept.group.id: kept.group})
+    principal = await known(Identity(directory, Issuers([]), standing_of(catalog)), headers(key))
+    assert (principal.wallet_id, principal.group) == (kept.group.wallet_id, kept.group)
+    assert principal.tier == "pro"  # pinned, so the group's does not count
+
+
+async def test_without_any_tier_a_caller_is_known_and_still_refused(accounts: Accounts, directory: Directory) -> None:
+    identity = Identity(directory, Issuers([]), standing_of(Catalog()))
+    refusal = await refused(identity, headers(await own_key(accounts)))
+    assert (refusal.code, refusal.status) == ("price_missing", 503)
+
+
 async def test_a_token_that_expired_is_told_so(identity: Identity) -> None:
     assert (await refused(identity, headers(token(exp=1)))).code == "key_expired"
 
@@ -207,7 +290,7 @@ async def test_a_role_header_takes_nothing_from_an_admin_and_gives_nobody_anythi
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE users SET role = 'admin'"))
     await accounts.set_tier((await known(identity, headers(key, **FORWARDED))).user_id, "pro")
-    fresh = Identity(Directory(accounts), Issuers([]))
+    fresh = Identity(Directory(accounts), Issuers([]), standing_of(CATALOG))
     principal = await known(fresh, headers(key, **(FORWARDED | {"x_openwebui_user_role": "user"})))
     assert (principal.role, principal.tier) == ("admin", "pro")
 
@@ -290,7 +373,8 @@ async def test_a_service_lists_models_whatever_user_it_names(accounts: Accounts,
 
 async def test_a_database_that_is_away_is_no_verdict(issuers: Issuers) -> None:
     engine = create_async_engine("postgresql+asyncpg://u@127.0.0.1:1/d")
-    identity = Identity(Directory(Accounts(engine, pepper=b"p" * 32, default_tier="free")), issuers)
+    directory = Directory(Accounts(engine, pepper=b"p" * 32, default_tier="free"))
+    identity = Identity(directory, issuers, standing_of(CATALOG))
     refusal = await refused(identity, headers(mint().full))
     assert (refusal.status, refusal.code, refusal.retry_after_s) == (503, "ledger_unavailable", 2)
     await engine.dispose()

@@ -107,13 +107,13 @@ def forged(header: dict[str, Any], **changes: Any) -> str:
 
 
 async def test_a_good_token_names_its_user() -> None:
-    sighting = await shared().verify(signed())
+    sighting = (await shared().verify(signed())).sighting
     assert (sighting.realm, sighting.subject, sighting.email, sighting.name) == ("acme", "u1", "a@b", "Ann")
 
 
 async def test_the_claims_to_read_can_be_chosen() -> None:
     issuers = shared(subject_claim="oid", email_claim="upn", name_claim="nick")
-    sighting = await issuers.verify(signed(oid="o1", upn="x@y", nick="N"))
+    sighting = (await issuers.verify(signed(oid="o1", upn="x@y", nick="N"))).sighting
     assert (sighting.subject, sighting.email, sighting.name) == ("o1", "x@y", "N")
 
 
@@ -145,7 +145,7 @@ async def test_an_expired_token_is_told_to_be_expired() -> None:
 
 
 async def test_a_clock_that_is_a_little_off_is_forgiven() -> None:
-    assert (await shared().verify(signed(exp=int(time.time()) - 3))).subject == "u1"
+    assert (await shared().verify(signed(exp=int(time.time()) - 3))).sighting.subject == "u1"
 
 
 async def test_a_token_signed_with_another_secret_is_refused() -> None:
@@ -171,7 +171,7 @@ async def test_what_is_no_token_is_refused(text: str) -> None:
 
 
 async def test_unprintable_or_endless_names_count_as_not_said() -> None:
-    sighting = await shared().verify(signed(email="a\nb", name="x" * 321))
+    sighting = (await shared().verify(signed(email="a\nb", name="x" * 321))).sighting
     assert (sighting.email, sighting.name) == ("", "")
 
 
@@ -179,7 +179,7 @@ async def test_a_published_key_verifies_and_is_fetched_once(key_server: KeyServe
     issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
     for number in range(5):
         token = signed(RSA, "RS256", {"kid": "one"}, sub=f"u{number}")
-        assert (await issuers.verify(token)).subject == f"u{number}"
+        assert (await issuers.verify(token)).sighting.subject == f"u{number}"
     assert key_server.asked == 1
 
 
@@ -248,11 +248,21 @@ async def test_keys_that_cannot_be_fetched_are_no_verdict_and_are_not_fetched_by
     assert key_server.asked == 1
 
 
+@pytest.mark.parametrize(
+    ("claims", "issued_at"),
+    [({"iat": 1_700_000_000}, 1_700_000_000.0), ({"iat": 1_700_000_000.5}, 1_700_000_000.5), ({}, None)],
+)
+async def test_a_token_may_say_when_it_was_issued(claims: dict[str, Any], issued_at: float | None) -> None:
+    issuers = shared()
+    for _ in range(2):  # proven, then remembered
+        assert (await issuers.verify(signed(**claims))).issued_at == issued_at
+
+
 async def test_keys_in_a_file_verify(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": [jwk(EC, "ec")]}))
     issuers = Issuers([issuer(algorithm="ES256", jwks_file=path)])
-    assert (await issuers.verify(signed(EC, "ES256"))).subject == "u1"
+    assert (await issuers.verify(signed(EC, "ES256"))).sighting.subject == "u1"
     with pytest.raises(TokenError, match="not known here"):
         await issuers.verify(signed(EC, "ES256", {"kid": "other"}))
 
@@ -266,7 +276,7 @@ def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path: Path) -> N
 async def test_each_issuer_vouches_for_its_own_users_only() -> None:
     other = issuer(name="other", issuer="https://other/", algorithm="HS256", secret_env="A_SECRET", audience="other")
     issuers = Issuers([issuer(algorithm="HS256", secret_env="A_SECRET"), other])
-    assert (await issuers.verify(signed(iss="https://other/", aud="other"))).realm == "other"
+    assert (await issuers.verify(signed(iss="https://other/", aud="other"))).sighting.realm == "other"
     with pytest.raises(TokenError, match="somebody else"):
         await issuers.verify(signed(iss="https://other/", aud="farebox"))
 

@@ -10,34 +10,51 @@ from hypothesis import strategies as st
 
 from gateway.fields import BadRequest
 from gateway.multipart import FIELD_BYTES_MAX, HEADER_BYTES_MAX, PARTS_MAX, Form, parse
-from tests.gateway.forms import BOUNDARY, CONTENT_TYPE, file, form, part
+from gateway.stored import WINDOW_BYTES, Body
+from tests.gateway.forms import BOUNDARY, CONTENT_TYPE, Afar, file, form, part
 
 SOUND = bytes(range(256)) * 4 + b"\r\n--0123\r\n--\r\n\r\n"
 BODY = form(part("model", b"whisper-1"), file("file", SOUND), part("prompt", "Zürich".encode()))
 
 
-def read(body: bytes, content_type: str = CONTENT_TYPE) -> Form:
+def read(body: Body, content_type: str = CONTENT_TYPE) -> Form:
     return parse(body, content_type)
 
 
-def test_texts_and_files_are_found_and_the_file_is_not_copied() -> None:
-    found = read(BODY)
+@pytest.mark.parametrize("body", [BODY, Afar(BODY)], ids=["in memory", "on disk"])
+def test_texts_and_files_are_found_where_they_stand(body: Body) -> None:
+    found = read(body)
     assert (found.text("model"), found.text("prompt"), found.text("n")) == ("whisper-1", "Zürich", None)
     (sound,) = found.files
     assert (sound.name, sound.filename, sound.size) == ("file", "a.wav", len(SOUND))
-    assert found.content(sound).obj is BODY
-    assert found.content(sound) == SOUND
+    assert found.content(sound)[:] == SOUND
 
 
-def test_only_the_named_fields_are_replaced_and_every_other_byte_stays() -> None:
-    changed = read(BODY).replaced({"prompt": "", "model": "large-v3/ü"})
-    assert changed == form(part("model", "large-v3/ü".encode()), file("file", SOUND), part("prompt", b""))
+@pytest.mark.parametrize("body", [BODY, Afar(BODY)], ids=["in memory", "on disk"])
+async def test_only_the_named_fields_are_replaced_and_every_other_byte_stays(body: Body) -> None:
+    changed = read(body).replaced({"prompt": "", "model": "large-v3/ü"})
+    assert changed[:] == form(part("model", "large-v3/ü".encode()), file("file", SOUND), part("prompt", b""))
     assert read(changed).text("model") == "large-v3/ü"
+    assert isinstance(changed, bytes) == isinstance(body, bytes)
+    assert isinstance(changed, bytes) or await changed.read(0, len(changed)) == changed[:]
 
 
-def test_a_replacement_by_the_same_value_is_the_callers_own_body() -> None:
-    assert read(BODY).replaced({"model": "whisper-1"}) is BODY
-    assert read(BODY).replaced({}) is BODY
+def test_a_large_form_is_read_in_windows_whichever_field_comes_first() -> None:
+    large = file("file", SOUND * 1000)
+    for parts in ((part("model", b"m"), large), (large, part("model", b"m"))):
+        body = Afar(form(*parts))
+        found = read(body)
+        renamed = found.replaced({"model": "n"})
+        assert (found.text("model"), found.files[0].size) == ("m", len(SOUND) * 1000)
+        assert body.most <= WINDOW_BYTES + 100 and body.taken < 2 * len(body)
+        assert len(renamed) == len(body) and read(renamed).text("model") == "n"
+
+
+@pytest.mark.parametrize("shift", range(-40, 3))
+def test_a_boundary_across_two_windows_is_found(shift: int) -> None:
+    body = form(file("file", bytes(WINDOW_BYTES + shift)), part("model", b"m"))
+    found = read(Afar(body))
+    assert (found.files[0].size, found.text("model")) == (WINDOW_BYTES + shift, "m")
 
 
 def test_a_value_that_would_end_its_part_is_never_written() -> None:
@@ -73,8 +90,9 @@ async def test_what_aiohttp_writes_is_read() -> None:
 
 @pytest.mark.parametrize("end", range(0, len(BODY) - 2, 7))
 def test_a_form_that_is_cut_off_is_refused(end: int) -> None:
-    with pytest.raises(BadRequest):
-        read(BODY[:end])
+    for body in (BODY[:end], Afar(BODY[:end])):
+        with pytest.raises(BadRequest):
+            read(body)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +194,5 @@ def test_no_body_makes_anything_but_a_form_or_a_refusal(noise: bytes, start: int
         return
     for each in found.parts:
         assert 0 <= each.start <= each.end <= len(body)
-    assert found.replaced({}) is body
+    assert found.replaced({}) == body
+    assert read(Afar(body)).parts == found.parts

@@ -14,7 +14,8 @@ import pytest
 from gateway.forward import Patience
 from gateway.phase import Phase, Stop
 from gateway.pulse import Pulse
-from gateway.pump import Clock, Pump
+from gateway.pump import Pump
+from gateway.story import Clock
 from ledger.store import Bank, BankUnavailable, Beat, BeatReply
 from ledger.usage import Usage
 from policies.buckets import Buckets, BucketsUnavailable
@@ -96,8 +97,10 @@ async def pulse(bank: SomeBank) -> AsyncIterator[Pulse]:
 
 
 OVERDUE: dict[str, tuple[Phase, dict[str, float], Stop | None]] = {
-    "waiting for the first byte": (Phase.OPENING, {"sent": 11}, Stop.FIRST_BYTE),
-    "still within its first byte": (Phase.OPENING, {"sent": 9}, None),
+    "waiting for the first byte": (Phase.OPENING, {"sent": 11, "moved": 11}, Stop.FIRST_BYTE),
+    "still within its first byte": (Phase.OPENING, {"sent": 9, "moved": 9}, None),
+    "its upload is still being taken": (Phase.OPENING, {"sent": 29, "moved": 9}, None),
+    "its upload is not taken any more": (Phase.OPENING, {"sent": 29, "moved": 11}, Stop.FIRST_BYTE),
     "admitting takes as long as it takes": (Phase.ADMITTING, {"begun": 100, "sent": 100}, None),
     "silent": (Phase.STREAMING, {"moved": 21}, Stop.IDLE),
     "not silent yet": (Phase.STREAMING, {"moved": 19}, None),

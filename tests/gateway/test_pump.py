@@ -10,7 +10,8 @@ import pytest
 
 from gateway.call import parse_chat
 from gateway.phase import Phase, Stop
-from gateway.pump import Clock, House, Pump, Story
+from gateway.pump import House, Pump
+from gateway.story import Clock, Story
 from gateway.surfaces import SURFACES
 from ledger.ids import uuid7
 from policies.principal import Principal

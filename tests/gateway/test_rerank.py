@@ -107,4 +107,4 @@ def test_a_stream_passes_the_filter() -> None:
 
 def test_the_surface_reserves_no_output() -> None:
     assert (SURFACE.path, SURFACE.kind, SURFACE.has_output, SURFACE.free) == ("/rerank", "rerank", False, False)
-    assert b'"inner"' in SURFACE.rewrite(request(), "inner", 3)
+    assert b'"inner"' in SURFACE.rewrite(request(), "inner", 3)[:]

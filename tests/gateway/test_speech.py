@@ -134,4 +134,4 @@ def test_a_whole_reply_is_metered_by_its_usage_or_by_the_characters() -> None:
 
 def test_the_surface_renames_the_model() -> None:
     assert (SURFACE.path, SURFACE.kind) == ("/audio/speech", "speech")
-    assert json.loads(SURFACE.rewrite(request(), "inner", 5))["model"] == "inner"
+    assert json.loads(SURFACE.rewrite(request(), "inner", 5)[:])["model"] == "inner"

@@ -33,7 +33,7 @@ EVERY = pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface
 
 def taken(surface: Surface) -> tuple[bytes, str]:
     """The body this surface reads, with its content type."""
-    if surface.route in ("audio.transcriptions", "audio.translations", "images.edits"):
+    if surface.form:
         return FORM
     more = {"prompt": "hello"} if surface.route == "completions" else {}
     return json.dumps({**FIELDS, **more}).encode(), JSON
@@ -52,7 +52,7 @@ def missing(value: object, wanted: type) -> set[str]:
 def test_a_request_tells_what_admission_asks(surface: Surface) -> None:
     request = asked(surface)
     assert not missing(request, Request)
-    assert (request.model, request.stream, request.body) == ("m", False, taken(surface)[0])
+    assert (request.model, request.stream) == ("m", False)
     assert request.n == 1 and request.text_bytes >= 0 and isinstance(request.features, frozenset)
 
 
@@ -62,6 +62,11 @@ def test_a_backend_reads_the_same_request_under_its_own_name_of_the_model(surfac
     again = surface.parse(surface.rewrite(asked(surface), "other", None), content_type)
     assert again.model == "other"
     assert surface.parse(surface.rewrite(again, "m", None), content_type).text_bytes == asked(surface).text_bytes
+
+
+def test_the_routes_whose_body_is_a_form_say_so() -> None:
+    forms = {surface.route for surface in SURFACES if surface.form}
+    assert forms == {"audio.transcriptions", "audio.translations", "images.edits"}
 
 
 @pytest.mark.parametrize("surface", [each for each in SURFACES if each.has_output], ids=lambda each: each.route)
@@ -136,4 +141,5 @@ def test_its_envelope_says_a_refusal_in_every_place(surface: Surface) -> None:
 def test_a_surface_is_charged_and_has_output_unless_it_says_otherwise() -> None:
     chat = SURFACES[0]
     plain = Surface(**{name: getattr(chat, name) for name in Surface.__slots__[:10]})
-    assert (plain.has_output, plain.free, plain.reply, plain.reopens) == (True, False, "json", False)
+    assert (plain.has_output, plain.free, plain.reply) == (True, False, "json")
+    assert (plain.reopens, plain.form) == (False, False)

@@ -1,12 +1,12 @@
-"""Counting with the real vocabularies, unpacked from their wheel and never fetched."""
+"""Counting texts, chats and inputs with the real vocabularies, and with those that fail or are not there."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
+import logging
+import sys
 import threading
-from pathlib import Path
 
 import pytest
 import tiktoken
@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import tokens
-from gateway.tokens import Tokenizers, VocabularyError, encoding_for
-
-O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"  # the name tiktoken gives the vocabulary in its folder
+from gateway.tokens import Tokenizers, encoding_for
+from gateway.vocabulary import ExtraVocabulary
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +53,30 @@ def test_slices_cost_only_a_few_tokens(tokenizers: Tokenizers) -> None:
     assert whole <= tokenizers.count(text) <= whole + 10
 
 
-class Panic(tiktoken.Encoding):
-    """Stands for a vocabulary whose native core fails in the given way."""
+class Broken:
+    """Stands for a vocabulary whose library fails in the given way."""
+
+    slice_chars = thread_chars = 1000
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    def encode_ordinary(self, text: str) -> list[int]:
+    def count(self, text: str) -> int:
         raise self._error
 
 
 PanicException = type("PanicException", (BaseException,), {})
 
 
-def test_a_panic_of_the_native_core_becomes_an_estimate() -> None:
-    assert Tokenizers({"o200k_base": Panic(PanicException())}).count("x" * 30) == 10
+@pytest.mark.parametrize("error", [PanicException(), ValueError(), MemoryError()])
+def test_what_a_library_cannot_take_becomes_an_estimate(error: BaseException) -> None:
+    assert Tokenizers({"o200k_base": Broken(error)}).count("x" * 30) == 10
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
 def test_what_must_not_be_swallowed_goes_on_its_way(error: type[BaseException]) -> None:
     with pytest.raises(error):
-        Tokenizers({"o200k_base": Panic(error())}).count("x")
+        Tokenizers({"o200k_base": Broken(error())}).count("x")
 
 
 async def test_long_texts_are_counted_off_the_event_loop(
@@ -94,6 +96,69 @@ async def test_long_texts_are_counted_off_the_event_loop(
     assert await tokenizers.count_chat_async(json.dumps([{"content": long}]).encode()) > 10_000
     assert [thread is threading.main_thread() for thread in seen][:2] == [True, False]
     assert threading.main_thread() not in seen[2:]
+
+
+@pytest.mark.parametrize("name", ["llama3", "mistral_v1", "gemma4"])
+def test_a_vocabulary_of_the_extra_is_loaded_by_the_first_who_names_it(tokenizers: Tokenizers, name: str) -> None:
+    own = ExtraVocabulary(name)
+    text = "Ein Satz, der in jedem Wortschatz anders zerfällt: Donaudampfschifffahrt."
+    assert tokenizers.count(text, name) == own.count(text) != tokenizers.count(text)
+    chat = json.dumps([{"role": "user", "content": text}]).encode()
+    assert tokenizers.count_chat(chat, encoding=name) == 3 + own.count("user") + own.count(text) + 3
+
+
+async def test_a_vocabulary_that_is_not_loaded_yet_is_loaded_off_the_event_loop(
+    tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    class Noted(ExtraVocabulary):
+        def __init__(self, name: str) -> None:
+            threads.append(threading.current_thread())
+            super().__init__(name)
+
+    monkeypatch.setattr(tokens, "ExtraVocabulary", Noted)
+    counts = await asyncio.gather(*(tokenizers.count_async("hello world", "phi4") for _ in range(8)))
+    assert counts == [2] * 8
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+
+
+async def test_texts_of_the_extra_are_counted_off_the_event_loop_from_a_smaller_size_on(
+    tokenizers: Tokenizers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizers.prepare(["qwen3"])
+    seen: list[bool] = []
+    count = tokenizers.count
+
+    def noted(*args: str) -> int:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return count(*args)
+
+    monkeypatch.setattr(tokenizers, "count", noted)
+    text = "word " * 2000
+    assert await tokenizers.count_async(text) == pytest.approx(await tokenizers.count_async(text, "qwen3"), rel=0.01)
+    assert seen == [True, False]
+
+
+def test_slices_of_the_extra_cost_only_a_few_tokens(tokenizers: Tokenizers) -> None:
+    text = "The quick brown fox jumps over the lazy dog. " * 8000
+    for name in ("llama2", "qwen3"):
+        whole = ExtraVocabulary(name).count(text)
+        assert whole <= tokenizers.count(text, name) <= whole * 1.002
+
+
+@pytest.mark.parametrize(("name", "why"), [("llama3", "needs the extra"), ("nonsense", "there is no vocabulary")])
+def test_a_vocabulary_that_is_not_to_be_had_is_stood_in_for_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tokenizers: Tokenizers, name: str, why: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "splintr", None)
+    here = Tokenizers({"o200k_base": tokenizers._vocabularies["o200k_base"]})
+    text = "Donaudampfschifffahrtsgesellschaft"
+    with caplog.at_level(logging.WARNING):
+        here.prepare([name])
+        assert [here.count(text, name) for _ in range(3)] == [tokenizers.count(text)] * 3
+    (record,) = caplog.records
+    assert record.message == "counted by another vocabulary" and why in record.__dict__["reason"]
 
 
 def test_a_chat_costs_its_texts_and_the_known_overhead(tokenizers: Tokenizers) -> None:
@@ -141,33 +206,3 @@ def test_embedding_inputs_of_all_four_forms_are_counted(tokenizers: Tokenizers) 
 def test_the_vocabulary_follows_the_name_of_the_model(model: str, encoding: str) -> None:
     assert encoding_for(model) == encoding
     assert encoding_for(model, "cl100k_base") == "cl100k_base"
-
-
-def test_the_vocabulary_is_unpacked_under_the_name_tiktoken_looks_for(tmp_path: Path) -> None:
-    Tokenizers.load(tmp_path, ["o200k_base"])
-    assert [file.name for file in (tmp_path / "tiktoken").iterdir()] == [O200K_FILE]
-    assert os.environ["TIKTOKEN_CACHE_DIR"] == str(tmp_path / "tiktoken")
-
-
-def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "tiktoken").mkdir()
-    (tmp_path / "tiktoken" / O200K_FILE).write_bytes(b"broken")
-    Tokenizers.load(tmp_path, ["o200k_base"])
-    assert (tmp_path / "tiktoken" / O200K_FILE).stat().st_size > 1_000_000
-
-
-def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(VocabularyError, match="cannot write the vocabulary to"):
-        Tokenizers.load(tmp_path / "file", ["o200k_base"])
-
-
-def test_a_vocabulary_that_is_not_on_this_machine_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(VocabularyError, match="no offline vocabulary r50k_base"):
-        Tokenizers.load(tmp_path, ["r50k_base"])
-
-
-def test_a_damaged_package_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tokens._SHA256, "o200k_base", "0" * 64)
-    with pytest.raises(VocabularyError, match="damaged"):
-        Tokenizers.load(tmp_path, ["o200k_base"])

@@ -24,7 +24,7 @@ from gateway.transcription import (
     whole,
 )
 from ledger.usage import Usage, UsageSource
-from tests.gateway.forms import CONTENT_TYPE, file, form, part
+from tests.gateway.forms import CONTENT_TYPE, Afar, file, form, part
 from tests.gateway.test_duration import wav
 from tests.gateway.words import MODEL, Words, words
 
@@ -142,7 +142,17 @@ def test_a_stream_that_tells_nothing_costs_the_playing_time() -> None:
 def test_the_form_goes_on_with_another_model_and_the_same_sound() -> None:
     changed = parse_form(rewrite(request(), "inner", 5), CONTENT_TYPE)
     assert changed.text("model") == "inner"
-    assert changed.content(changed.files[0]) == SOUND
+    assert changed.content(changed.files[0])[:] == SOUND
+
+
+def test_a_form_on_disk_stays_there_and_under_the_same_name_goes_on_as_it_is() -> None:
+    body = Afar(form(file("file", wav(20)), part("model", b"m")))
+    found = parse(body, CONTENT_TYPE)
+    looked_at = body.taken
+    assert (found.known, found.length.exact) == (Usage(seconds=20), True)
+    assert rewrite(found, "m", None) is body
+    assert len(rewrite(found, "inner", None)) == len(body) + 4
+    assert body.taken == looked_at
 
 
 def test_transcriptions_and_translations_are_metered_alike() -> None:

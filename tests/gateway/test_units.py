@@ -140,8 +140,12 @@ def test_an_error_in_the_stream_is_a_failure() -> None:
     assert stream.failed
 
 
+def _cost(usage: Usage) -> dict[str, str]:
+    return {"cost": str(usage.tokens), "balance": "1.0000"}
+
+
 def test_cost_and_balance_stand_in_the_last_usage() -> None:
-    stream = UnitTap(UnitMeter(KNOWN), lambda usage: (str(usage.tokens), "1.0000"), 1000, last=LAST)
+    stream = UnitTap(UnitMeter(KNOWN), _cost, 1000, last=LAST)
     stream.feed(DONE)
     shown = json.loads(stream.terminal.split(b"data: ")[1])["usage"]
     assert shown == {**REPORT, "cost": "12", "balance": "1.0000"}

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.headers import to_upstream
+from gateway.stored import Source
 from gateway.target import Target
 from gateway.upstream import Reply, TooLarge, UpstreamFailure, Upstreams
 from tests import backend as play
@@ -32,7 +33,7 @@ async def upstreams() -> AsyncIterator[Upstreams]:
 
 
 async def open_chat(
-    upstreams: Upstreams, backend: Backend, body: bytes = b'{"model":"m"}', connect_timeout_s: float = 2.0
+    upstreams: Upstreams, backend: Backend, body: bytes | Source = b'{"model":"m"}', connect_timeout_s: float = 2.0
 ) -> Reply:
     target = Target.of("test", backend.url, "sk-backend")
     headers = to_upstream([(b"content-type", b"application/json")], target, "request-1")
@@ -204,6 +205,104 @@ async def test_cancelling_in_the_middle_of_an_upload_does_not_wait_for_the_backe
     # The backend never reads, so it can only learn by writing: the first byte is answered by a reset.
     gate.set()
     await asyncio.wait_for(seen.left.wait(), LEFT_WITHIN_S)
+
+
+# A body that is read while it is sent.
+
+PIECE = bytes(range(256)) * 256
+
+
+class Reel:
+    """A body that is only ever made of the piece that is asked for."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.reads: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return self.size
+
+    async def read(self, start: int, end: int) -> bytes:
+        self.reads.append((start, end))
+        await asyncio.sleep(0)
+        return (PIECE * ((end - start) // len(PIECE) + 2))[start % len(PIECE) :][: end - start]
+
+    @property
+    def read_to(self) -> int:
+        return self.reads[-1][1] if self.reads else 0
+
+
+@pytest.mark.parametrize("size", [1, 65_536, 131_072, 131_073, 3_000_000])
+async def test_a_body_is_read_piece_by_piece_and_arrives_whole(
+    size: int, upstreams: Upstreams, backend: Backend
+) -> None:
+    reel, backend.answer = Reel(size), play.json_answer({})
+    await (await open_chat(upstreams, backend, reel)).read_all(10_000)
+    (seen,) = backend.requests
+    assert seen.header("content-length") == str(size) and seen.header("transfer-encoding") is None
+    whole = seen.body == (PIECE * (size // len(PIECE) + 1))[:size]
+    assert whole, "what arrived is not what was read"
+    assert max(end - start for start, end in reel.reads) <= 131_072
+    assert [start for start, _ in reel.reads[1:]] == [end for _, end in reel.reads[:-1]]
+    await (await open_chat(upstreams, backend)).read_all(10_000)
+    assert backend.connections == 1, "its connection serves the next call"
+
+
+async def test_no_more_of_a_body_is_read_than_the_backend_takes(upstreams: Upstreams, backend: Backend) -> None:
+    backend.reads_body, backend.answer = False, [play.Stall()]
+    reel = Reel(1 << 30)
+    opening = asyncio.ensure_future(open_chat(upstreams, backend, reel))
+    await backend.arrived()
+    await asyncio.sleep(0.2)
+    read = reel.read_to
+    await asyncio.sleep(0.1)
+    assert read == reel.read_to < 1 << 26
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opening
+    await asyncio.sleep(0.05)
+    assert reel.read_to == read
+
+
+async def test_a_backend_that_answers_in_the_middle_of_a_body_is_heard_and_sent_no_more(
+    upstreams: Upstreams, backend: Backend
+) -> None:
+    backend.reads_body, backend.answer = False, play.error(413, "too large")
+    reel = Reel(1 << 30)
+    reply = await open_chat(upstreams, backend, reel)
+    assert (reply.status, b"too large" in await reply.read_all(10_000)) == (413, True)
+    read = reel.read_to
+    await asyncio.sleep(0.05)
+    assert reel.read_to == read < 1 << 26
+    backend.reads_body, backend.answer = True, play.chat()
+    await (await open_chat(upstreams, backend)).read_all(10_000)
+    assert backend.connections == 2, "the connection with half a request on it is not used again"
+
+
+async def test_closing_the_reply_ends_the_reading_of_a_body(upstreams: Upstreams, backend: Backend) -> None:
+    backend.reads_body, backend.answer = False, [*play.stream([b"data: 1\n\n"], end=False), play.Stall()]
+    reel = Reel(1 << 30)
+    reply = await open_chat(upstreams, backend, reel)
+    assert await reply.read() == b"data: 1\n\n"
+    reply.close()
+    await asyncio.sleep(0)
+    read = reel.read_to
+    await asyncio.sleep(0.05)
+    assert reel.read_to == read
+
+
+async def test_a_body_that_cannot_be_read_on_fails_the_call_and_never_looks_whole(
+    upstreams: Upstreams, backend: Backend
+) -> None:
+    class Torn(Reel):
+        async def read(self, start: int, end: int) -> bytes:
+            if start > 200_000:
+                raise OSError(5, "the disk is gone")
+            return await super().read(start, end)
+
+    failure = await failure_of(open_chat(upstreams, backend, Torn(1_000_000)))
+    assert (failure.kind, failure.safe_to_retry) == ("reset", False)
+    assert not backend.requests
 
 
 # The backend cannot be reached: nothing was sent, so another try is safe.

@@ -290,6 +290,16 @@ async def test_a_transcription_by_tokens(client: AsyncOpenAI, farebox: Farebox, 
     await _paid(farebox, ada, input=4, audio_in=37, output=17)
 
 
+async def test_a_long_recording_goes_by_way_of_the_disk_and_arrives_whole(
+    client: AsyncOpenAI, farebox: Farebox, ada: Caller, backend: Backend
+) -> None:
+    sound, backend.answer = _wav(60), json_answer({"text": "Hello."})
+    answer = await client.audio.transcriptions.create(model="a-transcription", file=("talk.wav", sound), language="en")
+    assert answer.text == "Hello."
+    assert sound in backend.requests[-1].body
+    await _paid(farebox, ada, seconds=60)
+
+
 async def test_a_transcription_by_seconds(client: AsyncOpenAI, farebox: Farebox, ada: Caller, backend: Backend) -> None:
     backend.answer = json_answer({"text": "Hello.", "usage": {"type": "duration", "seconds": 2.5}})
     await client.audio.transcriptions.create(model="a-transcription", file=_FILE)

@@ -1,0 +1,153 @@
+"""What may pay for a call: the tokens of the running period, then money. Pure.
+
+Tokens pay for calls that consume tokens alone: what is counted in seconds, characters or pictures is paid with money,
+whatever the tier gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway import sentences
+from gateway.bill import Bill
+from gateway.errors import Refusal
+from gateway.order import Candidate, Order
+from ledger.hold import CallFacts
+from ledger.journal import CURRENCY, TOKENS
+from ledger.period import Plan, bounds
+from ledger.price import PPM, TOKEN_PRICE
+from ledger.store import BudgetAsk, HoldAsk, HoldReply, HoldStatus
+from ledger.usage import KINDS, TOKEN_KINDS
+from ledger.wallet import token_wallet_id
+from policies.allowance import money_plan, token_plan
+from policies.caps import Cap, caps_of
+from policies.principal import Principal
+from policies.tier import Tier
+
+_OTHER_KINDS = tuple(kind for kind in KINDS if kind not in TOKEN_KINDS)
+_SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+Of = Literal["tokens", "allowance", "balance"]
+"""What a call was paid from, as a person says it."""
+
+
+class Purse(Struct, frozen=True):
+    """One wallet that may pay. Its amounts and its candidates' bills are in ``currency``: nano-USD, or tokens.
+
+    ``wanted`` is set aside, or what is there, but not less than ``minimum``.
+    """
+
+    wallet_id: UUID
+    currency: str
+    plan: Plan | None
+    candidates: tuple[Candidate, ...]
+    wanted: int
+    minimum: int
+    caps: tuple[Cap, ...] = ()
+
+    @property
+    def in_tokens(self) -> bool:
+        return self.currency == TOKENS
+
+    @property
+    def of(self) -> Of:
+        return "tokens" if self.in_tokens else "allowance" if self.plan else "balance"
+
+    @property
+    def cost(self) -> int:
+        """What a window that counts money counts: nano-USD."""
+        return 0 if self.in_tokens else self.wanted
+
+    def ask(self, request_id: UUID, facts: CallFacts) -> HoldAsk:
+        """The question to the bank."""
+        bill = self.candidates[0].bill
+        return HoldAsk(
+            request_id,
+            self.wallet_id,
+            self.wanted,
+            self.minimum,
+            bill.price.version,
+            bill.factor_ppm,
+            facts,
+            self.plan,
+            tuple([BudgetAsk(cap.id, cap.limit) for cap in self.caps]) if self.caps else (),
+        )
+
+
+def purses_of(order: Order, now: datetime) -> tuple[Purse, ...]:
+    """Those that may pay for this call, in the order in which they are tried."""
+    money = _money(order, now)
+    plan = _paying_plan(order)
+    return (_tokens(order, plan), money) if plan is not None and plan.amount and money.wanted else (money,)
+
+
+def tokens_of(principal: Principal, tier: Tier) -> Plan | None:
+    """The tokens the caller is given each period. Who spends a shared wallet has none beside it."""
+    if principal.group is not None and principal.group.shared:
+        return None
+    return token_plan(tier, principal.since or _SINCE_EVER)
+
+
+def money_of(principal: Principal, tier: Tier) -> Plan | None:
+    """The money the caller's wallet is given each period."""
+    return money_plan(tier, principal.since or _SINCE_EVER, principal.group)
+
+
+def unpaid(order: Order, replies: Sequence[tuple[Purse, HoldReply]], now: datetime) -> Refusal:
+    """The refusal of a call that no purse pays. ``replies`` are the bank's, in the order in which it was asked."""
+    purse, reply = replies[-1]
+    match reply.status:
+        case HoldStatus.DUPLICATE:
+            return Refusal.of("idempotency_conflict", "This request was already made.")
+        case HoldStatus.SUSPENDED | HoldStatus.CLOSED:
+            return sentences.suspended()
+        case HoldStatus.CAPPED:
+            cap = next(cap for cap in purse.caps if cap.id == reply.budget)
+            return sentences.capped(cap, reply.available, purse.minimum, order.tier)
+    plan = _paying_plan(order)
+    if plan is not None:
+        needed = order.foreseen.input_tokens + order.least
+        left = replies[0][1].available if replies[0][0].in_tokens else 0
+        return sentences.without_tokens(plan, left, needed, order.tier, order.url, bounds(plan, now)[1])
+    ends = bounds(purse.plan, now)[1] if purse.plan else None
+    return sentences.without_money(reply.available, purse.minimum, order.tier, order.url, purse.plan, ends)
+
+
+def _money(order: Order, now: datetime) -> Purse:
+    principal, tier = order.principal, order.tier
+    plan = money_of(principal, tier)
+    if order.surface.free:
+        return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0)
+    caps = caps_of(principal, now) if principal.limits or principal.group else ()
+    if tier.unlimited:
+        # The house pays, and no wallet: what a key may cost bounds it all the same, a member's share of a wallet not.
+        caps = tuple(cap for cap in caps if cap.of == "key")
+        return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0, caps)
+    wanted = _dearest(order.candidates, order.reserve)
+    minimum = min(wanted, _dearest(order.candidates, order.least))
+    return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, wanted, minimum, caps)
+
+
+def _tokens(order: Order, plan: Plan) -> Purse:
+    bill = Bill(TOKEN_PRICE, PPM, order.foreseen)
+    candidates = tuple(Candidate(each.model, bill, each.estimated) for each in order.candidates)
+    wanted, least = bill.expected(order.reserve), bill.expected(order.least)
+    return Purse(token_wallet_id(order.principal.wallet_id), TOKENS, plan, candidates, wanted, min(wanted, least))
+
+
+def _dearest(candidates: tuple[Candidate, ...], output: int) -> int:
+    return max([each.bill.expected(output) for each in candidates])
+
+
+def _paying_plan(order: Order) -> Plan | None:
+    """The tokens that would pay for this call, if there are some left: None where it consumes none, or other things."""
+    if order.tier.allowance is None or not (order.foreseen.input_tokens or order.reserve):
+        return None
+    if any(getattr(order.foreseen, kind) for kind in _OTHER_KINDS):
+        return None
+    return tokens_of(order.principal, order.tier)
