@@ -87,6 +87,68 @@ def verify(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 @app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at settings, engines, backends and catalogue, and say all that is wrong; exit 1 if something is broken."""
+    from farebox.doctor import examine
+    from farebox.findings import document, lines, worst
+    from farebox.logs import set_up_logs
+
+    set_up_logs("error")
+    found = _run(examine(*configuration()))
+    if as_json:
+        print(json.dumps(document(found), indent=2))
+    else:
+        for line in lines(found):
+            print(line)
+    raise typer.Exit(1 if worst(found) == "error" else 0)
+
+
+@app.command()
+def bench(
+    seed_data: Annotated[bool, typer.Option("--seed-data", help="Fill the database for measuring at size.")] = False,
+    users: Annotated[int, typer.Option(min=1, help="How many users.")] = 100_000,
+    charges: Annotated[int, typer.Option(min=1, help="How many charges, over the last twelve months.")] = 10_000_000,
+    again: Annotated[bool, typer.Option("--again", help="Add to a database that has users.")] = False,
+) -> None:
+    """Measure; with --seed-data make a large ledger to measure on, in a database kept for that."""
+    from farebox.seed_data import seed
+
+    if not seed_data:
+        print("farebox: say what to do: --seed-data", file=sys.stderr)
+        raise typer.Exit(2)
+    settings, _ = configured()
+    with typer.progressbar(length=charges, label="charges", file=sys.stderr) as bar:
+        seeded = _run(seed(settings, users, charges, again=again, progress=bar.update))
+    print(seeded.sentence)
+
+
+@app.command()
+def simulate(
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs.")] = 1000,
+    faults: Annotated[str, typer.Option(help="Kinds of faults joined by commas, all, or none.")] = "",
+    seed: Annotated[int, typer.Option(help="Run this seed alone.")] = -1,
+    trace: Annotated[bool, typer.Option("--trace", help="Print what happens in the run, in virtual time.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 2,
+    mutant: Annotated[str, typer.Option(help="Break a rule of the protocol: this must not pass.")] = "",
+) -> None:
+    """Run the money protocol's own code through seeded faults; exit 0 only if every run keeps every promise."""
+    from simulation.runner import report, run_seeds, story, work_of
+
+    work = _understood(lambda: work_of(faults, mutant))
+    if trace:
+        verdict, lines = story(max(seed, 0), work)
+        for line in (*lines, *(verdict.broken or ["every promise held"])):
+            print(line)
+        raise typer.Exit(1 if verdict.broken else 0)
+    first, count = (0, seeds) if seed < 0 else (seed, 1)
+    with typer.progressbar(length=count, label="runs", file=sys.stderr) as bar:
+        done = report(work, run_seeds(range(first, first + count), work, min(jobs, count)), bar.update)
+    for line in done.lines():
+        print(line)
+    raise typer.Exit(0 if done.holds else 1)
+
+
+@app.command()
 def reconcile(
     file: Annotated[Path, typer.Argument(help="CSV or JSON lines with day, model, kind, amount.")],
     upstream: Annotated[str, typer.Option(help="Compare with what went to this upstream alone.")] = "",
@@ -242,24 +304,30 @@ def key_revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix or i
 
 def configured() -> tuple[Settings, Declared]:
     """Settings and catalogue of this process; ends it, naming everything that is wrong, when something is."""
-    complaints: list[str] = []
-    settings, declared = None, Declared()
-    try:
-        settings = load_settings()
-    except ComplaintsError as error:
-        complaints += map(str, error.complaints)
-    try:
-        if (path := config_path()) is not None:
-            tables = {name: value for name, value in read_toml(path).items() if name in CATALOG_KEYS}
-            declared = read_catalog(tables, default_tier=settings.default_tier if settings else None)
-    except ComplaintsError as error:
-        complaints += (str(each) for each in error.complaints if str(each) not in complaints)
-    if complaints or settings is None:
+    settings, declared, complaints = configuration()
+    if complaints or settings is None or declared is None:
         print("Farebox cannot start with these settings:", file=sys.stderr)
         for complaint in complaints:
             print(f"  {complaint}", file=sys.stderr)
         raise typer.Exit(2)
     return settings, declared
+
+
+def configuration() -> tuple[Settings | None, Declared | None, list[str]]:
+    """Settings and catalogue, None where they cannot be used, and everything that is wrong with them."""
+    complaints: list[str] = []
+    settings, declared = None, None
+    try:
+        settings = load_settings()
+    except ComplaintsError as error:
+        complaints += map(str, error.complaints)
+    try:
+        path = config_path()
+        tables = {name: value for name, value in read_toml(path).items() if name in CATALOG_KEYS} if path else {}
+        declared = read_catalog(tables, default_tier=settings.default_tier if settings else None)
+    except ComplaintsError as error:
+        complaints += (str(each) for each in error.complaints if str(each) not in complaints)
+    return settings, declared, complaints
 
 
 def _understood(read: Callable[[], T]) -> T:
@@ -279,13 +347,14 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     from farebox.desk import DeskError
     from farebox.engines import EnginesError
     from farebox.migrate import MigrationError
+    from farebox.seed_data import SeedError
     from farebox.serve import StartError
     from gateway.tokens import VocabularyError
     from ledger.store import BankUnavailable
 
     known = (
         StartError, EnginesError, MigrationError, PepperMismatch, CatalogError, VocabularyError, BankUnavailable,
-        AccountsUnavailable, DeskError, TourError, OSError,
+        AccountsUnavailable, DeskError, SeedError, TourError, OSError,
     )  # fmt: skip
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -116,9 +116,15 @@ def _list(house: House, stage: Stage) -> None:
     for line in _curl(url, people.guests["basic"]):
         stage.line(line)
     stage.title("Look at it")
+    stage.line(f"{house.farebox.admin_url}/docs, the admin API, with the key {_admin_key(house)},")
     stage.line(f"{url}/metrics, one line a call in {house.folder / 'calls.log'}, and")
     called = Path(sys.argv[0])
     stage.line(f"FAREBOX_DATA_DIR={house.folder} {called if called.name == 'farebox' else 'farebox'} verify")
+
+
+def _admin_key(house: House) -> str:
+    secret = house.farebox.admin_key.secret
+    return secret.get_secret_value() if secret else ""
 
 
 def _curl(url: str, guest: Guest) -> list[str]:
@@ -167,6 +173,8 @@ def _demo_settings(settings: Settings, folder: Path, stage: Stage) -> Settings:
     own = {
         "data_dir": folder,
         "bind": _bind(settings, stage),
+        "admin_bind": None,
+        "admin_key": None,
         "database_url": None,
         "redis_url": None,
         "key_pepper": None,

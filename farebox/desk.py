@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Any, NamedTuple, cast
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from accounts.keys import FORWARD_USERS
+from accounts.standing import NoTier, Standing, stand
 from accounts.store_sql import Accounts
 from accounts.users import User
 from config.catalog import Catalog
@@ -20,14 +21,19 @@ from config.catalog_sql import load
 from config.settings import Settings
 from farebox import migrate as schema
 from farebox.serve import engines, pepper_of
-from gateway.admission import plan_of
-from ledger.journal import EXPENSE_PROMO
+from ledger.audit import Actor
 from ledger.money import format_usd, parse_usd
+from ledger.period import Plan
+from ledger.store import CreditKind, CreditOrder
 from ledger.store_sql import PostgresBank, make_engine
 from ledger.tables import charges
 from ledger.verify import Finding
 from ledger.verify import verify as verify_all
-from ledger.wallet import GrantKind
+from ledger.wallet import token_wallet_id
+
+# Who is at the desk has the database and its secrets.
+_BY = Actor("command line", "owner")
+_KINDS: dict[str, CreditKind] = {"paid": "payment", "promo": "grant"}
 
 
 class DeskError(Exception):
@@ -40,6 +46,7 @@ class Desk(NamedTuple):
     engine: AsyncEngine
     accounts: Accounts
     bank: PostgresBank
+    default_tier: str
 
 
 @asynccontextmanager
@@ -59,7 +66,7 @@ async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
                 default_language=settings.default_language,
             )
             await accounts.check_pepper()
-            yield Desk(engine, accounts, PostgresBank(engine, owner="desk"))
+            yield Desk(engine, accounts, PostgresBank(engine, owner="desk"), settings.default_tier)
         finally:
             await engine.dispose()
 
@@ -88,10 +95,10 @@ async def create_user(
     async with open_desk(settings) as desk:
         if tier is not None:
             _known_tier(await load(desk.engine), tier)
-        user = await desk.accounts.create_user(name=name, email=email, tier=tier)
-        full, _ = await desk.accounts.create_key(name=f"{name}'s first key", user_id=user.id)
+        user = await desk.accounts.create_user(name=name, email=email, tier=tier, by=_BY)
+        full, _ = await desk.accounts.create_key(name=f"{name}'s first key", user_id=user.id, by=_BY)
         if amount:
-            await desk.bank.credit(user.wallet_id, amount, "paid", source="desk:first", funding="cash:desk")
+            await desk.bank.adjust(CreditOrder(user.wallet_id, "payment", amount, "first payment", "desk:first"), _BY)
         return {"user": user.id, "tier": user.tier, "key": full}
 
 
@@ -99,18 +106,18 @@ async def show_user(settings: Settings, who: str) -> dict[str, Any]:
     """Who it is, what is left, and the last charges."""
     async with open_desk(settings) as desk:
         user = await _user(desk, who)
-        tier = (await load(desk.engine)).tier(user.tier)
-        balance = await desk.bank.balance(user.wallet_id, plan_of(tier) if tier else None)
+        standing = await _standing(desk, user)
+        balance = await desk.bank.balance(standing.wallet_id, standing.money_plan)
         shown = {
             "user": user.id,
             "email": user.email,
             "name": user.name,
-            "tier": user.tier,
+            "tier": standing.tier.name,
             "status": user.status,
             "balance": f"{format_usd(balance.available)} USD",
             "held": f"{format_usd(balance.held)} USD",
         }
-        return shown | {"charges": await _last_charges(desk, user.id)}
+        return shown | await _tokens_left(desk, standing) | {"charges": await _last_charges(desk, user.id)}
 
 
 async def set_tier(settings: Settings, who: str, tier: str) -> dict[str, Any]:
@@ -118,7 +125,7 @@ async def set_tier(settings: Settings, who: str, tier: str) -> dict[str, Any]:
     async with open_desk(settings) as desk:
         _known_tier(await load(desk.engine), tier)
         user = await _user(desk, who)
-        await desk.accounts.set_tier(user.id, tier)
+        await desk.accounts.set_tier(user.id, tier, by=_BY)
         return {"user": user.id, "tier": tier}
 
 
@@ -126,22 +133,18 @@ async def credit(
     settings: Settings, who: str, usd: str, *, kind: str, ref: str, expires_at: datetime | None
 ) -> dict[str, Any]:
     """Money into a wallet, once for each ``ref``."""
-    if kind not in ("paid", "promo"):
+    if kind not in _KINDS:
         raise DeskError(f"kind must be paid or promo, not {kind}")
     amount = _usd(usd)
     async with open_desk(settings) as desk:
         user = await _user(desk, who)
-        booked = await desk.bank.credit(
-            user.wallet_id,
-            amount,
-            cast(GrantKind, kind),
-            source=f"desk:{ref}",
-            funding="cash:desk" if kind == "paid" else EXPENSE_PROMO,
-            expires_at=expires_at,
-        )
-        tier = (await load(desk.engine)).tier(user.tier)
-        balance = await desk.bank.balance(user.wallet_id, plan_of(tier) if tier else None)
-        said = "yes" if booked else "no: it was there already"
+        order = CreditOrder(user.wallet_id, _KINDS[kind], amount, ref, f"desk:{ref}", expires_at)
+        try:
+            done = await desk.bank.adjust(order, _BY)
+        except ValueError as error:
+            raise DeskError(str(error)) from None
+        balance = await desk.bank.balance(user.wallet_id, await _own_plan(desk, user))
+        said = "yes" if done.created else "no: it was there already"
         return {"user": user.id, "booked": said, "balance": format_usd(balance.available)}
 
 
@@ -167,6 +170,7 @@ async def create_key(
             realm=realm if forward_users else "",
             plain_headers=plain_headers,
             expires_at=expires_at,
+            by=_BY,
         )
         return {"id": key.id, "name": key.name, "key": full}
 
@@ -194,7 +198,7 @@ async def revoke_key(settings: Settings, which: str) -> dict[str, Any]:
     async with open_desk(settings) as desk:
         for key in await desk.accounts.list_keys():
             if which in (key.prefix, str(key.id)):
-                await desk.accounts.revoke_key(key.id)
+                await desk.accounts.revoke_key(key.id, by=_BY)
                 return {"revoked": key.name, "id": key.id}
     raise DeskError(f"there is no key {which}")
 
@@ -204,6 +208,33 @@ async def _user(desk: Desk, who: str) -> User:
     if user is None:
         raise DeskError(f"no user, or more than one, answers to {who}")
     return user
+
+
+async def _standing(desk: Desk, user: User) -> Standing:
+    try:
+        return stand(user, await load(desk.engine), desk.default_tier, datetime.now(UTC))
+    except NoTier as error:
+        raise DeskError(str(error)) from None
+
+
+async def _own_plan(desk: Desk, user: User) -> Plan | None:
+    """What the user's own wallet is given each period: nothing where a group shares one."""
+    try:
+        standing = stand(user, await load(desk.engine), desk.default_tier, datetime.now(UTC))
+    except NoTier:
+        return None
+    return standing.money_plan if standing.wallet_id == user.wallet_id else None
+
+
+async def _tokens_left(desk: Desk, standing: Standing) -> dict[str, Any]:
+    plan = standing.token_plan
+    if plan is None:
+        return {}
+    try:
+        left = (await desk.bank.balance(token_wallet_id(standing.wallet_id), plan)).available
+    except LookupError:  # nothing of it was ever used
+        left = plan.amount
+    return {"tokens": left}
 
 
 async def _last_charges(desk: Desk, user_id: UUID) -> str:

@@ -12,22 +12,24 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import structlog
 import uvicorn
 from pydantic import SecretStr
 
+from admin_api.app import open_admin
+from admin_api.door import PREFIX as ADMIN_PREFIX
 from config.catalog import Declared
 from config.secrets_file import ensure_secret
 from config.settings import Settings, split_bind
 from farebox.engines import Engines
 from farebox.migrate import upgrade
 from gateway.app import Gateway, open_gateway
-from gateway.downstream import Endpoint
+from gateway.downstream import Endpoint, Receive, Scope, Send
 
 _log = structlog.get_logger("farebox")
 _BACKLOG = 4096
@@ -49,12 +51,22 @@ class Urls:
     redis: str
 
 
+class AdminKey(NamedTuple):
+    """The bearer that may do everything. ``made``: it was made just now, and somebody has to be told."""
+
+    secret: SecretStr | None
+    made: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A Farebox that serves. ``url`` is the gateway's address, ``metrics_url`` where Prometheus looks."""
+    """A Farebox that serves. ``url`` is the gateway's address, ``metrics_url`` where Prometheus looks, ``admin_url``
+    where the admin API is."""
 
     url: str
     metrics_url: str
+    admin_url: str
+    admin_key: AdminKey
     gateway: Gateway
     urls: Urls
 
@@ -92,6 +104,26 @@ def pepper_of(settings: Settings) -> SecretStr:
     return settings.key_pepper or ensure_secret(settings.data_dir / "key_pepper")
 
 
+def admin_key_of(settings: Settings) -> AdminKey:
+    """The admin key: the setting, else one made once in the data folder of an embedded database. A database of
+    production has admins' accounts; a key that nobody asked for would be a second door to it."""
+    if settings.admin_key is not None or settings.database_url is not None:
+        return AdminKey(settings.admin_key)
+    path = settings.data_dir / "admin_key"
+    there = path.exists()
+    return AdminKey(ensure_secret(path), made=not there)
+
+
+def forked(gateway: Endpoint, admin: Endpoint) -> Endpoint:
+    """Both on one port. Not a coroutine of its own: a call pays one comparison for it, and no further frame."""
+    prefix = f"{ADMIN_PREFIX}/"
+
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (admin if scope["path"].startswith(prefix) else gateway)(scope, receive, send)
+
+    return app
+
+
 @asynccontextmanager
 async def running(settings: Settings, declared: Declared, *, calls: BinaryIO | None = None) -> AsyncIterator[Running]:
     """A Farebox on its sockets, until the block ends; then it is drained with no patience left for callers.
@@ -102,26 +134,56 @@ async def running(settings: Settings, declared: Declared, *, calls: BinaryIO | N
     async with AsyncExitStack() as stack:
         front = stack.enter_context(_listening(settings.bind))
         metrics_socket = stack.enter_context(_listening(settings.metrics_bind)) if settings.metrics_bind else None
+        admin_socket = stack.enter_context(_listening(settings.admin_bind)) if settings.admin_bind else None
         urls = await stack.enter_async_context(engines(settings))
         await upgrade(urls.database)
+        pepper, admin_key = pepper_of(settings), admin_key_of(settings)
         gateway = await stack.enter_async_context(
             open_gateway(
                 settings,
                 database_url=urls.database,
                 redis_url=urls.redis,
-                pepper=pepper_of(settings),
+                pepper=pepper,
                 declared=declared,
                 calls=calls,
             )
         )
-        await stack.enter_async_context(_served(gateway.app, front))
+        admin = await stack.enter_async_context(_administered(settings, urls, gateway, pepper, admin_key))
+        front_app = gateway.app if admin_socket is not None else forked(gateway.app, admin)
+        await stack.enter_async_context(_served(front_app, front))
+        if admin_socket is not None:
+            await stack.enter_async_context(_served(admin, admin_socket))
         if metrics_socket is not None:
             await stack.enter_async_context(_served(gateway.metrics_app, metrics_socket))
         gc.collect()
         gc.freeze()
-        url = _url(front)
-        yield Running(url, f"{_url(metrics_socket or front)}/metrics", gateway, urls)
+        yield Running(
+            url=_url(front),
+            metrics_url=f"{_url(metrics_socket or front)}/metrics",
+            admin_url=f"{_url(admin_socket or front)}{ADMIN_PREFIX}",
+            admin_key=admin_key,
+            gateway=gateway,
+            urls=urls,
+        )
         await gateway.drain(0)
+
+
+def _administered(
+    settings: Settings, urls: Urls, gateway: Gateway, pepper: SecretStr, admin_key: AdminKey
+) -> AbstractAsyncContextManager[Endpoint]:
+    """The admin API, with what it shares with the gateway."""
+    parts = gateway.parts
+    return open_admin(
+        settings,
+        database_url=urls.database,
+        accounts=parts.accounts,
+        bank=parts.bank,
+        buckets=parts.buckets,
+        catalog=parts.catalog,
+        explain=parts.explainer.explain,
+        pepper=pepper.get_secret_value().encode(),
+        admin_key=admin_key.secret.get_secret_value() if admin_key.secret else None,
+    )
 
 
 async def serve(settings: Settings, declared: Declared) -> None:
@@ -131,10 +193,22 @@ async def serve(settings: Settings, declared: Declared) -> None:
         async with running(settings, declared) as farebox:
             _log.info("serving", url=farebox.url, metrics=farebox.metrics_url)
             print(f"Farebox serves at {farebox.url}/v1 (metrics at {farebox.metrics_url})", flush=True)
+            print(admin_sentence(farebox.admin_url, farebox.admin_key, settings), flush=True)
             await term.wait()
             _log.info("draining", timeout_s=settings.drain_timeout_s)
             done = await farebox.gateway.drain(settings.drain_timeout_s, hurry)
             _log.info("drained", everything_posted=done)
+
+
+def admin_sentence(url: str, key: AdminKey, settings: Settings) -> str:
+    """Where the admin API is and who gets in; the key is said once, when it was made."""
+    where = f"The admin API is at {url}/v1 (to read and try: {url}/docs)."
+    if key.secret is None:
+        return f"{where} FAREBOX_ADMIN_KEY is not set: only admins who have an account get in."
+    if key.made:
+        place = settings.data_dir / "admin_key"
+        return f"{where} Its key, shown this once and kept in {place}: {key.secret.get_secret_value()}"
+    return where
 
 
 @contextlib.contextmanager
@@ -183,6 +257,7 @@ class _Server(uvicorn.Server):
 async def _served(app: Endpoint, listener: socket.socket) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http="httptools",
         ws="none",
         lifespan="off",

@@ -32,6 +32,7 @@ from ledger.store_sql import PostgresBank, make_engine
 from ledger.verify import Finding, drained, verify
 
 PEPPER = "pepper-for-tests-0123456789abcdef0123456789"
+ADMIN_KEY = "admin-key-for-tests-0123456789"
 
 CATALOG = """
 [[upstreams]]
@@ -115,6 +116,71 @@ class Answer:
         return self.json()["error"]  # type: ignore[no-any-return]
 
 
+class Admin:
+    """A client of the admin API, with the admin key or another bearer (None: without any)."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, bearer: str | None = ADMIN_KEY) -> None:
+        self.http = http
+        self.url = url
+        self.bearer = bearer
+
+    def bearing(self, bearer: str | None) -> Admin:
+        """The same client as somebody else."""
+        return Admin(self.http, self.url, bearer)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        match: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
+    ) -> Answer:
+        """One request under ``/admin/api/v1``. ``body`` as in ``Farebox.post``; ``key`` is the Idempotency-Key,
+        ``match`` the If-Match."""
+        sent = {"authorization": f"Bearer {self.bearer}"} if self.bearer is not None else {}
+        sent |= {"idempotency-key": key} if key is not None else {}
+        sent |= {"if-match": match} if match is not None else {}
+        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        sent |= {"content-type": "application/json"} if data is not None else {}
+        params = {name: str(value) for name, value in query.items() if value is not None}
+        url = f"{self.url}/v1{path}"
+        async with self.http.request(
+            method, url, data=data, headers=sent | dict(headers or {}), params=params
+        ) as reply:
+            return Answer(reply.status, {k.lower(): v for k, v in reply.headers.items()}, await reply.read())
+
+    async def get(self, path: str, **more: Any) -> Answer:
+        return await self.ask("GET", path, **more)
+
+    async def post(self, path: str, body: Any = None, **more: Any) -> Answer:
+        return await self.ask("POST", path, body, **more)
+
+    async def put(self, path: str, body: Any = None, **more: Any) -> Answer:
+        return await self.ask("PUT", path, body, **more)
+
+    async def patch(self, path: str, body: Any = None, **more: Any) -> Answer:
+        return await self.ask("PATCH", path, body, **more)
+
+    async def delete(self, path: str, **more: Any) -> Answer:
+        return await self.ask("DELETE", path, **more)
+
+    async def made(self, path: str, body: Any = None, **more: Any) -> Any:
+        """What a POST gave that has to succeed."""
+        answer = await self.post(path, body, **more)
+        assert answer.status in (200, 201), answer.body
+        return answer.json()
+
+    async def read(self, path: str, **more: Any) -> Any:
+        """What a GET gave that has to succeed."""
+        answer = await self.get(path, **more)
+        assert answer.status == 200, answer.body
+        return answer.json()
+
+
 class Farebox:
     """A running gateway with its ledger in reach."""
 
@@ -127,6 +193,7 @@ class Farebox:
         self.accounts = accounts
         self.bank = bank
         self.http = http
+        self.admin = Admin(http, run.admin_url)
 
     # -- people
 
@@ -212,6 +279,7 @@ def settings(data_dir: Path, database_url: str, redis_url: str, **more: Any) -> 
         "database_url": database_url,
         "redis_url": redis_url,
         "key_pepper": PEPPER,
+        "admin_key": ADMIN_KEY,
         "drain_timeout_s": 2,
         "bank": {"beat_s": 0.5, "hold_ttl_s": 3, "pool_size": 6},
     }

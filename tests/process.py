@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import cast
 
 import aiohttp
+from pydantic import SecretStr
 
 from accounts.store_sql import Accounts
-from farebox.serve import Running, Urls
+from farebox.serve import AdminKey, Running, Urls
 from gateway.app import Gateway
 from ledger.store_sql import PostgresBank, make_engine
-from tests.house import CATALOG, PEPPER, Farebox
+from tests.house import ADMIN_KEY, CATALOG, PEPPER, Farebox
 
 _START_S = 30.0
 
@@ -35,6 +36,7 @@ def environment(data_dir: Path, database_url: str, redis_url: str, backend_url: 
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "KEY_PEPPER": PEPPER,
+        "ADMIN_KEY": ADMIN_KEY,
         "BANK__BEAT_S": "0.5",
         "BANK__HOLD_TTL_S": "3",
         "BANK__POOL_SIZE": "6",
@@ -55,6 +57,18 @@ async def command(env: Mapping[str, str], *words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def running_at(url: str, gateway: Gateway, urls: Urls) -> Running:
+    """What is known of a Farebox that runs elsewhere."""
+    return Running(
+        url=url,
+        metrics_url=f"{url}/metrics",
+        admin_url=f"{url}/admin/api",
+        admin_key=AdminKey(SecretStr(ADMIN_KEY)),
+        gateway=gateway,
+        urls=urls,
+    )
+
+
 class Reach(Farebox):
     """The ledger and an HTTP client, wherever the gateway runs."""
 
@@ -69,7 +83,7 @@ class Served(Reach):
     """A Farebox in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, within: Farebox) -> None:
-        run = Running(url, f"{url}/metrics", within.run.gateway, within.run.urls)
+        run = running_at(url, within.run.gateway, within.run.urls)
         super().__init__(run, within.engine, within.accounts, within.bank, within.http)
         self.process = process
 
@@ -84,7 +98,7 @@ async def reach(database_url: str) -> AsyncIterator[Reach]:
     engine = make_engine(database_url, size=3, command_timeout_s=60, name="test")
     accounts = Accounts(engine, pepper=PEPPER.encode(), default_tier="free")
     bank = PostgresBank(engine, owner="test")
-    nobody = Running("", "", cast(Gateway, None), Urls(database_url, ""))
+    nobody = running_at("", cast(Gateway, None), Urls(database_url, ""))
     connector = aiohttp.TCPConnector(limit=0)
     try:
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:

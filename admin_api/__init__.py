@@ -1,0 +1,1 @@
+"""The admin API: what admins do to tiers, prices, users, money and keys, over HTTP, beside the gateway."""

@@ -1,0 +1,70 @@
+"""System events over HTTP: what Farebox did by itself, and what of it failed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+from sqlalchemy import Row, Select, select
+
+from admin_api.access import Reader
+from admin_api.house import AdminHouse, House
+from admin_api.paging import After, Paging, listed
+from admin_api.wire import Instant, Page, Reply, Text
+from ledger.tables import system_events
+
+router = APIRouter(prefix="/v1/logs", tags=["logs"])
+
+Level = Literal["info", "warning", "error"]
+
+
+class EventReply(Reply):
+    """One thing the system did by itself."""
+
+    id: UUID = Field(description="Its id.", examples=["0198f2a1-7c1e-7d50-9a51-3f6de0a5a9b1"])
+    at: Instant = Field(description="When.")
+    level: Level = Field(description="How bad it is.", examples=["info"])
+    event: str = Field(description="What it was.", examples=["tiers.changed"])
+    detail: dict[str, Any] = Field(description="More about it.", examples=[{"users": 3}])
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> EventReply:
+        return cls(**row._mapping)
+
+
+_COLUMNS = tuple(system_events.c[name] for name in EventReply.model_fields)
+
+
+@router.get("", operation_id="list_logs", summary="List system events", **listed(EventReply))
+async def list_logs(
+    house: House,
+    caller: Reader,
+    paging: Paging,
+    level: Annotated[Level | None, Query(description="Only this level.")] = None,
+    event: Annotated[Text | None, Query(description="Only this event.", examples=["tiers.changed"])] = None,
+    since: Annotated[Instant | None, Query(description="From this instant on.")] = None,
+    until: Annotated[Instant | None, Query(description="Before this instant.")] = None,
+) -> Page[EventReply] | Response:
+    """What the system did by itself, newest first."""
+    query = select(*_COLUMNS).order_by(system_events.c.id.desc())
+    for name, value in {"level": level, "event": event}.items():
+        if value is not None:
+            query = query.where(system_events.c[name] == value)
+    if since is not None:
+        query = query.where(system_events.c.at >= since)
+    if until is not None:
+        query = query.where(system_events.c.at < until)
+
+    async def fetch(after: After, limit: int) -> list[Row[Any]]:
+        return await _rows(house, query if after is None else query.where(system_events.c.id < after[0]), limit)
+
+    return await paging.answer(
+        "logs", fetch, key=lambda row: (row.id,), types=(UUID,), shape=EventReply.of, model=EventReply
+    )
+
+
+async def _rows(house: AdminHouse, query: Select[Any], limit: int) -> list[Row[Any]]:
+    async with house.engine.connect() as connection:
+        return list(await connection.execute(query.limit(limit)))
