@@ -8,6 +8,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 FUZZ_ARGS ?=
 API_ARGS ?=
+SIMULATE_ARGS ?=
 
 # The environment is good for one lock, in one place: a copied folder has the old place in its scripts.
 ENV_KEY = $(shell { pwd; cat requirements/dev.txt; } | cksum)
@@ -15,7 +16,7 @@ REALMODEL_KEY = $(shell { pwd; cat requirements/realmodel.txt; } | cksum)
 SELF_KEY = $(shell cksum < pyproject.toml)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo serve migrate test test-api check lock fuzz clean env test-realmodel env-realmodel
+.PHONY: help demo serve migrate test test-api check lock fuzz simulate clean env test-realmodel env-realmodel
 .DEFAULT_GOAL := help
 
 help: ## print these verbs
@@ -41,6 +42,9 @@ test-realmodel: env env-realmodel ## chat through Farebox with llama.cpp's own s
 
 fuzz: env ## a million spoilt replies through every reader of streams and usage (FUZZ_ARGS="-n 10000": fewer)
 	$(VENV)/bin/python -m tests.fuzz.run $(FUZZ_ARGS)
+
+simulate: env ## ten thousand runs of the money protocol through all faults, in virtual time (SIMULATE_ARGS)
+	$(VENV)/bin/farebox simulate --seeds 10000 --faults all $(SIMULATE_ARGS)
 
 check: env ## lint, formatting and types
 	$(VENV)/bin/ruff check .

@@ -46,7 +46,7 @@ from admin_api import (
 )
 from admin_api.admin_accounts import AdminAccounts
 from admin_api.document import describe
-from admin_api.door import App, Carried, Door
+from admin_api.door import App, Carried, Door, Scope
 from admin_api.gatekeeper import Gatekeeper
 from admin_api.house import AdminHouse, Explain
 from admin_api.logins import Logins
@@ -65,6 +65,7 @@ _log = logging.getLogger("farebox.admin")
 _POOL = 4
 _STATEMENT_S = 30.0
 _SWEEP_S = 3600.0
+_REFUSED_LOGINS = 60  # a minute and address
 
 _ROUTERS: tuple[APIRouter, ...] = (
     auth.router,
@@ -166,11 +167,14 @@ async def open_admin(
             sessions=sessions,
             accounts=accounts,
             tries=Tries(time.monotonic),
+            logins=Tries(time.monotonic, most=_REFUSED_LOGINS),
             now=now,
         )
         sweeping = asyncio.create_task(_sweep(house, once), name="admin sweep")
         stack.push_async_callback(_cancelled, sweeping)
-        yield Door(application(), house, gatekeeper, once, settings.trusted_proxies)
+        yield Door(
+            application(), house, takes=_takes, gatekeeper=gatekeeper, once=once, trusted=settings.trusted_proxies
+        )
 
 
 async def _sweep(house: AdminHouse, once: Once) -> None:
@@ -200,6 +204,11 @@ async def _handed_on(request: Request, error: Exception) -> Response:
         # The framework names the methods of the first route of this path only.
         error.headers = {"allow": ", ".join(_methods(request))}
     raise error
+
+
+def _takes(scope: Scope) -> bool:
+    """Whether there is a route for this method and path."""
+    return any(route.matches(scope)[0] is Match.FULL for route in application().routes)
 
 
 def _methods(request: Request) -> list[str]:

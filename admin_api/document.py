@@ -58,6 +58,7 @@ def _complete(document: dict[str, Any]) -> None:
         schemas.pop(name, None)
     for path, method, operation in operations(document):
         _refusals(path, method, operation)
+        _required(operation)
         if method in ("post", "patch", "delete") and operation["operationId"] not in _OPEN:
             _idempotency(operation)
     _link(document)
@@ -92,6 +93,14 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> None:
     for status in sorted(statuses):
         if status == 422 or str(status) not in responses:
             responses[str(status)] = _problem(status)
+
+
+def _required(operation: dict[str, Any]) -> None:
+    """A version that is missing is told with 428 and not as a wrong parameter; it is required all the same."""
+    if "428" in operation["responses"]:
+        for parameter in operation["parameters"]:
+            if parameter["name"] == "If-Match":
+                parameter |= {"required": True, "schema": {"type": "string", "maxLength": 100, "examples": ['"3"']}}
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -46,13 +46,21 @@ _NOT_REPLAYED = (b"content-length", b"x-request-id", *(name for name, _ in _HEAD
 
 
 class Door:
-    """The ASGI application of the admin API: ``app`` behind everything above."""
+    """The ASGI application of the admin API: ``app`` behind all this. ``takes`` tells whether it has a route."""
 
     def __init__(
-        self, app: App, house: AdminHouse, gatekeeper: Gatekeeper, once: Once, trusted: Sequence[Network]
+        self,
+        app: App,
+        house: AdminHouse,
+        *,
+        takes: Callable[[Scope], bool],
+        gatekeeper: Gatekeeper,
+        once: Once,
+        trusted: Sequence[Network],
     ) -> None:
         self._app = app
         self._house = house
+        self._takes = takes
         self._gatekeeper = gatekeeper
         self._once = once
         self._trusted = trusted
@@ -72,13 +80,18 @@ class Door:
             raise not_found()
         address = self._address(scope, headers)
         state: dict[str, Any] = {"house": self._house, "request_id": request_id, "address": address}
-        if not is_page(path):
-            _sent_by_no_other_site(scope["method"], headers)
-            if path not in _OPEN:
-                authorization = headers.get("authorization")
-                state["caller"] = await self._gatekeeper.caller(authorization, address, request_id)
-            _names_something(scope)
         scope = {**scope, "state": state, "root_path": PREFIX}
+        if is_page(path):
+            return await self._run(scope, receive, out)
+        _sent_by_no_other_site(scope["method"], headers)
+        if path in _OPEN:
+            with self._gatekeeper.stranger(address):
+                return await self._routed(scope, headers, receive, out)
+        state["caller"] = await self._gatekeeper.caller(headers.get("authorization"), address, request_id)
+        await self._routed(scope, headers, receive, out)
+
+    async def _routed(self, scope: Scope, headers: Headers, receive: Receive, out: _Out) -> None:
+        _names_something(scope)
         if scope["method"] not in _WRITES:
             return await self._run(scope, receive, out)
         body = await read_body(headers, receive)
@@ -92,7 +105,8 @@ class Door:
     async def _write(self, scope: Scope, headers: Headers, body: bytes, out: _Out) -> None:
         caller: Caller | None = scope["state"].get("caller")
         key = headers.get(HEADER)
-        if key is None or caller is None or scope["method"] not in _REPEATABLE:
+        # What no route takes is told as that, whatever its key was used for.
+        if key is None or caller is None or scope["method"] not in _REPEATABLE or not self._takes(scope):
             return await self._run(scope, _once_received(body), out)
         match = headers.get("if-match", "").encode()
         request = b"\n".join((scope["method"].encode(), scope["raw_path"], scope["query_string"], match, body))

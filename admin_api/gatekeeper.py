@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from math import ceil
 from uuid import UUID
@@ -18,6 +20,7 @@ from admin_api.tokens import Tokens
 from admin_api.tries import Tries
 from ledger.audit import Actor
 
+_log = logging.getLogger("farebox.admin")
 _MISSING = "Send the admin key, or the access token of POST /admin/api/v1/auth/login, as Authorization: Bearer …"
 _WRONG = "This is neither the admin key nor an access token of ours."
 _EXPIRED = "The access token has expired: renew it with POST /admin/api/v1/auth/refresh."
@@ -26,7 +29,11 @@ _KEY_ENDED = "This key is revoked, expired or unknown, or may not book charges."
 
 
 class Gatekeeper:
-    """Bearer in, Caller out. Wrong tries are counted by address; what has merely ended is no wrong try."""
+    """Bearer in, Caller out. Wrong tries are counted by address; what has merely ended is no wrong try.
+
+    ``tries`` counts wrong bearers. ``logins`` counts refused logins: the history in the database decides about those,
+    and this only keeps a flood of them from reaching it.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class Gatekeeper:
         sessions: Sessions,
         accounts: Accounts,
         tries: Tries,
+        logins: Tries,
         now: Callable[[], datetime],
     ) -> None:
         self._admin_key = admin_key.encode() if admin_key else None
@@ -43,12 +51,12 @@ class Gatekeeper:
         self._sessions = sessions
         self._accounts = accounts
         self._tries = tries
+        self._logins = logins
         self._now = now
 
     async def caller(self, authorization: str | None, address: str, request_id: UUID) -> Caller:
         """Who it is. Raises Problem: 401, or 429 for an address with too many wrong tries."""
-        if wait := self._tries.wait_s(counted_as(address)):
-            raise too_many("Too many wrong tries from your address.", ceil(wait))
+        _wait(self._tries, address)
         scheme, _, bearer = (authorization or "").partition(" ")
         bearer = bearer.strip()
         if scheme.lower() != "bearer" or not bearer:
@@ -58,6 +66,17 @@ class Gatekeeper:
         if looks_like_key(bearer):
             return await self._of_key(bearer, address, request_id)
         return await self._of_session(bearer, address, request_id)
+
+    @contextmanager
+    def stranger(self, address: str) -> Iterator[None]:
+        """Around a request that needs no bearer. Raises Problem 429 where this address was refused too often."""
+        _wait(self._logins, address)
+        try:
+            yield
+        except Problem as problem:
+            if problem.status in (401, 429):
+                self._logins.wrong(counted_as(address))
+            raise
 
     def _is_admin_key(self, bearer: str) -> bool:
         return self._admin_key is not None and hmac.compare_digest(bearer.encode(), self._admin_key)
@@ -85,7 +104,13 @@ class Gatekeeper:
 
     def _wrong(self, address: str, detail: str) -> Problem:
         self._tries.wrong(counted_as(address))
+        _log.warning("wrong bearer", extra={"address": address})
         return unauthenticated(detail)
+
+
+def _wait(tries: Tries, address: str) -> None:
+    if wait := tries.wait_s(counted_as(address)):
+        raise too_many("Too many wrong tries from your address.", ceil(wait))
 
 
 def _may_charge(key: Key, now: datetime) -> bool:

@@ -1,12 +1,12 @@
 """Usage and refusals over HTTP, by time and by what they were of. Everything is read from roll-ups.
 
-Spans are whole hours of UTC (by user whole months), and a call belongs to the hour in which it was admitted.
+Spans are whole hours of UTC (by user a month or a year), and a call belongs to the hour in which it was admitted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -31,7 +31,7 @@ GroupBy = Literal["hour", "day", "month", "model", "tier", "task", "user"]
 RefusedBy = Literal["hour", "day", "month", "code", "tier"]
 Row = TypeVar("Row")
 
-_SPANS: dict[str, timedelta] = {"hour": timedelta(days=31), "day": timedelta(days=400), "user": timedelta(days=366)}
+_SPANS: dict[str, timedelta] = {"hour": timedelta(days=31), "day": timedelta(days=400)}
 _SPAN_MAX = timedelta(days=366 * 10)
 
 
@@ -113,11 +113,12 @@ async def list_usage(
     tier: Annotated[Text | None, Query(description="Under this tier; not by user.")] = None,
     task: Annotated[Text | None, Query(description="For this task; empty: users' own calls; not by user.")] = None,
 ) -> Page[UsageReply] | Response:
-    """By time, the earliest first; else the dearest first. By user for whole months, at most a year of them."""
-    span, labels = _span(house, group_by, since, until), Labels(model, tier, task)
+    """By time, the earliest first; else the dearest first. By user of one month or one calendar year."""
+    labels = Labels(model, tier, task)
+    if group_by == "user":
+        return await _by_user(house, paging, *_period(house, since, until), currency, labels)
+    span = _span(house, group_by, since, until)
     match group_by:
-        case "user":
-            return await _by_user(house, paging, span, currency, labels)
         case "hour" | "day" | "month":
             return await _by_time(house, paging, group_by, span, currency, labels)
         case "model" | "tier" | "task":
@@ -185,7 +186,7 @@ async def _by_time(
 
 
 async def _by_user(
-    house: AdminHouse, paging: Pager, span: Span, currency: Currency, labels: Labels
+    house: AdminHouse, paging: Pager, period: stats.Period, starts: date, currency: Currency, labels: Labels
 ) -> Page[UsageReply] | Response:
     for name in ("model", "tier", "task"):
         if getattr(labels, name) is not None:
@@ -194,7 +195,7 @@ async def _by_user(
 
     async def fetch(after: After, limit: int) -> Sequence[UserUsage]:
         behind = (after[0], after[1]) if after else None
-        rows = await stats.usage_by_user(house.engine, *span, currency, after=behind, limit=limit)
+        rows = await stats.usage_by_user(house.engine, period, starts, currency, after=behind, limit=limit)
         known.clear()
         known.update(await house.accounts.find_users([row.user_id for row in rows]))
         return rows
@@ -210,29 +211,40 @@ async def _by_user(
 
 
 def _span(house: AdminHouse, group_by: str, since: datetime | None, until: datetime | None) -> Span:
-    """The span asked for, in whole hours or months. Raises Problem 422."""
-    grain: Grain = "month" if group_by == "user" else "hour"
+    """The span asked for, in whole hours. Raises Problem 422."""
     now = house.now()
-    end = following(grain, first_of(grain, now)) if until is None else until
+    end = following("hour", first_of("hour", now)) if until is None else until
     if since is not None:
         begin = since
     else:
         begin = end - timedelta(days=1) if group_by == "hour" else first_of("month", min(now, end))
     for name, instant in (("since", begin), ("until", end)):
-        if not is_whole(grain, instant):
-            raise wrong_parameter(name, f"must be where a{'n hour' if grain == 'hour' else ' month'} begins (UTC)")
+        if not is_whole("hour", instant):
+            raise wrong_parameter(name, "must be where an hour begins (UTC)")
     longest = _SPANS.get(group_by, _SPAN_MAX)
     if not timedelta() < end - begin <= longest:
         raise wrong_parameter("until", f"must be later than since, by at most {longest.days} days")
-    return _whole_year(Span(begin, end), now) if group_by == "user" else Span(begin, end)
+    return Span(begin, end)
 
 
-def _whole_year(span: Span, now: datetime) -> Span:
-    """A span from a year's beginning to now, as that whole year: the same charges, but summed already."""
-    year_end = span.since.replace(year=span.since.year + 1)
-    if span.since.month == 1 and now < span.until <= year_end:
-        return Span(span.since, year_end)
-    return span
+def _period(house: AdminHouse, since: datetime | None, until: datetime | None) -> tuple[stats.Period, date]:
+    """The month or year asked for. The running one may be asked for up to now. Raises Problem 422."""
+    now = house.now()
+    begin = first_of("month", now) if since is None else since
+    end = following("month", first_of("month", now)) if until is None else until
+    if not is_whole("month", begin):
+        raise wrong_parameter("since", "must be where a month begins (UTC)")
+    month_ends, year_ends = following("month", begin), begin.replace(year=begin.year + 1)
+    if _ends(end, month_ends, now):
+        return "month", begin.date()
+    if begin.month == 1 and _ends(end, year_ends, now):
+        return "year", begin.date()
+    raise wrong_parameter("until", "by user one month or one calendar year can be asked for")
+
+
+def _ends(end: datetime, period_ends: datetime, now: datetime) -> bool:
+    """Whether a span that ends there has everything of its period so far."""
+    return end == period_ends or now < end < period_ends
 
 
 def _place(row: Refused) -> tuple[Any, ...]:

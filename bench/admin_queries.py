@@ -34,6 +34,7 @@ from config.catalog import Declared
 from config.settings import Settings, load_settings
 from farebox.logs import set_up_logs
 from farebox.serve import Running, running
+from ledger.engine import REPORTS
 from ledger.spans import first_of
 
 BOUND_MS = 300.0
@@ -218,9 +219,6 @@ def _of_statistics(hour: datetime, month: datetime) -> Iterator[Question]:
     yield Question("statistics, usage by day, this year, one model and tier", path, only)
     yield Question("statistics, users of this month", path, {"group_by": "user"})
     yield Question("statistics, users of this year", path, {"group_by": "user", "since": _text(year)})
-    three = first_of("month", month - timedelta(days=32)) - timedelta(days=1)
-    quarter = {"since": _text(first_of("month", three)), "until": _text(month)}
-    yield Question("statistics, users of two months", path, {"group_by": "user", **quarter})
     for form in ("csv", "xlsx"):
         query = {"group_by": "user", "format": form}
         yield Question(f"statistics, users of this month, export {form}", path, query, first_byte=True)
@@ -293,7 +291,7 @@ async def measure(farebox: Running, key: str, statements: Statements, runs: int,
 
 async def write_plans(url: str, asked: list[Asked], out: TextIO) -> None:
     """The plan of each question's dearest statement."""
-    database = await asyncpg.connect(_plain(url))
+    database = await asyncpg.connect(_plain(url), server_settings=REPORTS)
     for each in asked:
         print(f"=== {each.question.name}: median {each.median_ms:.1f} ms", file=out)
         if each.statement is not None:

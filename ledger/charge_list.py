@@ -27,11 +27,13 @@ _COLUMNS = """
     c.factor_ppm, c.variant, c.currency, c.amount, c.overrun, c.outcome, c.entry_id, c.ttft_ms, c.duration_ms
 """
 _REFUNDED = "(SELECT coalesce(sum(r.amount), 0) FROM refunds r WHERE r.request_id = c.request_id)::bigint AS refunded"
-# A scalar subquery is asked for the few provisional charges alone; EXISTS might be hashed over all charges.
-_LAST_WORD = """
-    (c.rev <> 'provisional' OR (SELECT f.rev FROM charges f
-                                WHERE f.request_id = c.request_id AND f.rev <> 'provisional' LIMIT 1) IS NULL)
+# A scalar subquery is asked for the few provisional charges of a page alone; EXISTS might be hashed over all charges.
+_SUPERSEDED = """
+    (c.rev = 'provisional' AND (SELECT f.rev FROM charges f
+                                WHERE f.request_id = c.request_id AND f.rev <> 'provisional' LIMIT 1) IS NOT NULL)
+    AS superseded
 """
+_SPARE = 10  # rows beyond a page, in the place of those that turn out to be superseded
 
 # What is usual has no index, since a walk from the newest charge back finds it soon; what is rare has a partial one,
 # which the planner may use only where the query itself says that it asks for something rare.
@@ -164,8 +166,17 @@ class WholeCharge:
 async def charges(engine: AsyncEngine, wanted: ChargeFilter, *, before: UUID | None, limit: int) -> list[ListedCharge]:
     """At most ``limit`` (of 1000) charges of calls admitted before the one named, newest first. Raises what the driver
     raises."""
-    query, args = listing(wanted, before, min(limit, PAGE_MAX))
-    return [_listed(row) for row in await fetch(engine, query, *args)]
+    found: list[ListedCharge] = []
+    limit, spare = min(limit, PAGE_MAX), _SPARE
+    while len(found) < limit:
+        asked = limit - len(found) + spare
+        query, args = listing(wanted, before, asked)
+        rows = await fetch(engine, query, *args)
+        found += [_listed(row) for row in rows if not row["superseded"]]
+        if len(rows) < asked:
+            break
+        before, spare = rows[-1]["request_id"], min(spare * 4, PAGE_MAX)
+    return found[:limit]
 
 
 async def whole_charge(engine: AsyncEngine, request_id: UUID) -> WholeCharge | None:
@@ -190,18 +201,17 @@ async def whole_charge(engine: AsyncEngine, request_id: UUID) -> WholeCharge | N
 
 
 def listing(wanted: ChargeFilter, before: UUID | None, limit: int) -> tuple[str, list[Any]]:
-    """The query of a page and its arguments. Each user is a branch of its own, so that each is read by index."""
+    """The query of a page and its arguments: every word on the charges, a call's last one first. Each user is a branch
+    of its own, so that each is read by index."""
     args: list[Any] = []
-    conditions = [_LAST_WORD, *_conditions(wanted, before, args)]
+    conditions = list(_conditions(wanted, before, args))
+    page = f"ORDER BY c.request_id DESC, c.rev LIMIT {limit}"
     branches = []
     for user in wanted.users or (None,):
         own = conditions if user is None else [f"c.user_id = {_place(args, user)}", *conditions]
-        branches.append(
-            f"(SELECT {_COLUMNS} FROM charges c WHERE {' AND '.join(own)} ORDER BY c.request_id DESC LIMIT {limit})"
-        )
-    page = " UNION ALL ".join(branches)
-    columns = _COLUMNS.replace("c.usage::text AS usage", "c.usage")
-    return f"SELECT {columns}, {_REFUNDED} FROM ({page}) AS c ORDER BY c.request_id DESC LIMIT {limit}", args
+        branches.append(f"(SELECT * FROM charges c WHERE {' AND '.join(own) or 'true'} {page})")
+    source = " UNION ALL ".join(branches)
+    return f"SELECT {_COLUMNS}, {_REFUNDED}, {_SUPERSEDED} FROM ({source}) AS c {page}", args
 
 
 def _conditions(wanted: ChargeFilter, before: UUID | None, args: list[Any]) -> Iterator[str]:
@@ -229,4 +239,5 @@ def _place(args: list[Any], value: Any) -> str:
 
 
 def _listed(row: Any) -> ListedCharge:
-    return ListedCharge(**{**row, "usage": msgspec.json.decode(row["usage"])})
+    told = {name: row[name] for name in ListedCharge.__slots__}
+    return ListedCharge(**{**told, "usage": msgspec.json.decode(row["usage"])})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-_REPORTS = {"plan_cache_mode": "force_custom_plan", "work_mem": "32MB"}
+REPORTS = {"plan_cache_mode": "force_custom_plan", "work_mem": "32MB"}
+"""Of sessions for long lists and sums: planned for the very values asked for, and with more memory."""
 
 
 def make_engine(
@@ -38,7 +39,7 @@ def make_engine(
                 "timezone": "UTC",
                 "lock_timeout": str(lock_timeout_ms),
                 "idle_in_transaction_session_timeout": str(int(command_timeout_s * 1500)),
-                **(_REPORTS if for_reports else {}),
+                **(REPORTS if for_reports else {}),
             },
         },
     )

@@ -16,25 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger.reading import fetch
 from ledger.rollup import HOUSE_MEASURES, MEASURES
-from ledger.spans import GRAINS, Grain, Piece, cover, following, midnight, steps
+from ledger.spans import GRAINS, Grain, Piece, cover, midnight
 
 Label = Literal["model", "tier", "task"]
+Period = Literal["month", "year"]
 
 _ALL = MEASURES + HOUSE_MEASURES
 SUMS = ", ".join(f"coalesce(sum({each}), 0)::bigint AS {each}" for each in _ALL)
 """SQL for the sums of everything a roll-up by time knows."""
-
-_USER_SUMS = ", ".join(f"sum({each})::bigint AS {each}" for each in MEASURES)
-_OVER_MONTHS = f"""
-    WITH dearest AS (
-        SELECT user_id FROM (
-            SELECT user_id, sum(amount)::bigint AS amount FROM usage_by_user_month
-            WHERE currency = $1 AND month = ANY ($2::date[]) GROUP BY user_id
-        ) AS summed WHERE true {{page}}
-    )
-    SELECT user_id, {_USER_SUMS} FROM dearest JOIN usage_by_user_month USING (user_id)
-    WHERE currency = $1 AND month = ANY ($2::date[]) GROUP BY user_id ORDER BY sum(amount) DESC, user_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +111,16 @@ async def usage_by_label(
 
 
 async def usage_by_user(
-    engine: AsyncEngine, since: datetime, until: datetime, currency: str, *, after: tuple[int, UUID] | None, limit: int
+    engine: AsyncEngine, period: Period, starts: date, currency: str, *, after: tuple[int, UUID] | None, limit: int
 ) -> list[UserUsage]:
-    """By user, the dearest first, from behind the one with this amount and id on; ``since`` and ``until`` are whole
-    months. One month or one calendar year is read by an index; of other spans the amounts are summed first."""
-    unit = next((unit for unit in ("month", "year") if _ends(unit, since) == until), None)
-    months = [start.date() for start in steps("month", since, until)]
+    """By user, of the month or calendar year that begins on this day, the dearest first, from behind the one with this
+    amount and id on."""
     behind = "AND amount <= $3 AND (amount < $3 OR user_id > $4)" if after is not None else ""
-    page = f"{behind} ORDER BY amount DESC, user_id LIMIT {limit}"
-    if unit is not None:
-        columns = ", ".join(MEASURES)
-        table = f"usage_by_user_{unit}"
-        query = f"SELECT user_id, {columns} FROM {table} WHERE currency = $1 AND {unit} = $2 {page}"
-        rows = await fetch(engine, query, currency, months[0], *(after or ()))
-    else:
-        rows = await fetch(engine, _OVER_MONTHS.format(page=page), currency, months, *(after or ()))
-    return [UserUsage(*row) for row in rows]
+    query = f"""
+        SELECT user_id, {", ".join(MEASURES)} FROM usage_by_user_{period}
+        WHERE currency = $1 AND {period} = $2 {behind} ORDER BY amount DESC, user_id LIMIT {limit}
+    """
+    return [UserUsage(*row) for row in await fetch(engine, query, currency, starts, *(after or ()))]
 
 
 async def active(
@@ -187,13 +170,6 @@ async def _summed(
         )
     source = " UNION ALL ".join(parts)
     return await fetch(engine, f"SELECT key, {SUMS} FROM ({source}) AS pieces GROUP BY key ORDER BY {order}", *args)
-
-
-def _ends(unit: str, start: datetime) -> datetime | None:
-    """Where the month or the year ends that begins here; None where no year does."""
-    if unit == "month":
-        return following("month", start)
-    return start.replace(year=start.year + 1) if start.month == 1 else None
 
 
 def _sums(row: Any) -> dict[str, int]:

@@ -84,7 +84,9 @@ async def test_one_charge_is_read_with_its_words_entries_and_refunds(farebox: Fa
     assert shown["refunds"] == [] and shown["wallet_id"] == str(ada.user.wallet_id)
 
 
-@pytest.mark.parametrize("which", [str(uuid4()), "nonsense", "0198f2a1-7c1e-7d50-9a51-3f6de0a5a9b1"])
+@pytest.mark.parametrize(
+    "which", ["5b7f6b7e-3c3f-4b57-9a51-0d6f3a5c2e11", "nonsense", "0198f2a1-7c1e-7d50-9a51-3f6de0a5a9b1"]
+)
 async def test_a_charge_that_is_not_there_is_not_found(farebox: Farebox, admin: Admin, which: str) -> None:
     for answer in (await admin.get(f"/charges/{which}"), await admin.post(f"/charges/{which}/refund", {"reason": "x"})):
         assert (answer.status, answer.json()["title"]) == (404, "Not found")

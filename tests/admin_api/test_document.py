@@ -65,6 +65,12 @@ def test_a_write_takes_an_idempotency_key(path: str, method: str, operation: dic
     assert names.count("idempotency-key") == takes
 
 
+@EACH
+def test_where_a_version_is_required_it_says_so(path: str, method: str, operation: dict[str, Any]) -> None:
+    required = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "header" and each["required"]]
+    assert required == (["If-Match"] if "428" in operation["responses"] else [])
+
+
 def fields() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every field of every body and reply."""
     for name, schema in DOCUMENT["components"]["schemas"].items():

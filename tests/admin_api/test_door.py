@@ -126,6 +126,12 @@ async def test_the_same_key_for_another_request_is_refused(door: Admin) -> None:
     problem(await door.delete(f"/admins/{made['id']}", key="k-gone", match='"2"'), 422, "key-reused")
 
 
+async def test_what_no_route_takes_is_told_as_that_whatever_its_key_was_used_for(door: Admin) -> None:
+    await door.made("/admins", somebody("routed"), key="k-routed")
+    problem(await door.patch("/admins", somebody("routed"), key="k-routed"), 405)
+    problem(await door.post("/nothing", {}, key="k-routed"), 404)
+
+
 async def test_what_was_refused_may_be_mended_under_its_key(door: Admin) -> None:
     problem(await door.post("/admins", {**somebody("mended"), "role": "king"}, key="k-mended"), 422)
     answer = await door.post("/admins", somebody("mended"), key="k-mended")

@@ -39,6 +39,7 @@ class House:
             sessions=self.sessions,
             accounts=self.accounts,
             tries=Tries(lambda: self.now.timestamp(), most=3),
+            logins=Tries(lambda: self.now.timestamp(), most=2),
             now=lambda: self.now,
         )
 
@@ -136,3 +137,25 @@ async def test_a_key_that_was_good_once_is_refused_and_a_forged_one_counts(house
     late, _ = await house.accounts.create_key(name="x", user_id=user.id, scopes=[CHARGES], expires_at=house.now)
     assert await house.status(late) == 401
     assert [await house.status("sk-fb-forged") for _ in range(4)] == [401, 401, 401, 429]
+
+
+def refused(house: House, status: int) -> int:
+    """What a stranger meets whose request ends like this."""
+    with pytest.raises(Problem) as caught, house.gatekeeper.stranger("192.0.2.1"):
+        raise Problem(status, "x")
+    return caught.value.status
+
+
+async def test_a_flood_of_refused_logins_does_not_reach_the_database(house: House) -> None:
+    assert [refused(house, status) for status in (422, 422, 422, 401, 429)] == [422, 422, 422, 401, 429]
+    with pytest.raises(Problem) as caught, house.gatekeeper.stranger("192.0.2.1"):
+        raise AssertionError("it was let in")
+    assert caught.value.status == 429 and int(caught.value.headers["retry-after"]) > 0
+    with house.gatekeeper.stranger("192.0.2.2"):
+        pass
+
+
+async def test_refused_logins_keep_nobody_with_a_bearer_out(house: House) -> None:
+    for _ in range(2):
+        refused(house, 401)
+    assert (await house.caller(KEY)).role == "owner"

@@ -89,6 +89,8 @@ async def test_users_are_listed_the_dearest_first_with_their_names(farebox: Fare
     assert first["data"] + rest["data"] == rows
     year = first_of("month", _NOW).replace(month=1)
     assert (await admin.read("/stats/usage", group_by="user", since=year.isoformat()))["data"] == rows
+    old = {"since": "2025-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
+    assert (await admin.read("/stats/usage", group_by="user", **old))["data"] == []
     exported = (await admin.get("/stats/usage", group_by="user", format="csv")).body.decode().splitlines()
     assert len(exported) == 4 and "Bob" in exported[1]
 
@@ -124,6 +126,8 @@ async def test_refusals_are_told_by_code_tier_and_time(farebox: Farebox, admin: 
         ({"group_by": "day", "since": "2024-01-01T00:00:00Z", "until": "2026-02-02T00:00:00Z"}, "until"),
         ({"group_by": "user", "since": "2026-01-02T00:00:00Z"}, "since"),
         ({"group_by": "user", "since": "2024-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "until"),
+        ({"group_by": "user", "since": "2024-02-01T00:00:00Z", "until": "2024-04-01T00:00:00Z"}, "until"),
+        ({"group_by": "user", "since": "2024-02-01T00:00:00Z"}, "until"),
         ({"group_by": "user", "model": "m"}, "model"),
         ({"group_by": "model", "currency": "EUR"}, "currency"),
     ],

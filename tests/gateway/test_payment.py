@@ -144,6 +144,18 @@ def test_what_was_cut_is_charged_no_further_than_the_hold() -> None:
     assert paid.within_hold(reading._replace(usage=Usage(input=10, output=40))).usage.output == 40
 
 
+def test_what_went_past_the_hold_while_the_bank_was_away_is_charged_when_the_answer_is_cut() -> None:
+    paid = payment(60_000)
+    paid.passed = 65
+    reading = Reading(Usage(input=10, output=90), UsageSource.REPORTED)
+    assert paid.within_hold(reading).usage.output == 65
+
+
+def test_a_checkpoint_says_no_more_than_the_hold_covers() -> None:
+    beat = payment(60_000).beat(90, Usage(input=10, output=90))
+    assert beat is not None and (beat.usage, beat.checkpoint) == (Usage(input=10, output=50), 60_000)
+
+
 def test_money_is_told_in_usd_and_tokens_in_tokens() -> None:
     usage = Usage(input=10, output=5)
     assert payment().told(usage, "") == {"cost": "0.000015", "balance": "0.00005"}

@@ -16,8 +16,7 @@ from ledger.store import Beat, BudgetAsk, BudgetState, HoldAsk, HoldStatus
 from ledger.store_sql import PostgresBank
 from ledger.teller import Teller
 from ledger.verify import drained
-from tests.ledger.test_store_sql import locked
-from tests.ledger.till import Till, statuses
+from tests.ledger.till import Till, locked, statuses, until, waits_for_a_lock
 
 T = TypeVar("T")
 
@@ -162,6 +161,18 @@ class TestBeating:
         assert (reply.alive, reply.busy, reply.amount) == (True, True, 40)
         assert (await till.balance(wallet)).held == 40
         assert await till.value("SELECT checkpoint FROM holds WHERE id = $1", ask.request_id) == 30
+
+    async def test_a_beat_that_waits_for_a_hold_keeps_no_budget_from_anybody(self, till: Till) -> None:
+        """Who settles has holds and waits for budgets: a beat must not do the reverse."""
+        wallet, other, budget = await till.wallet(1000), await till.wallet(1000), _budget(600)
+        extended, settled = await till.hold(wallet, 40, budgets=(budget,)), await till.hold(other, 40)
+        assert extended.request_id < settled.request_id
+        async with locked(till.engine, settled.request_id, "holds"):
+            beating = asyncio.create_task(till.bank.beat([till.beat(extended, 30, 100), till.beat(settled, 5)]))
+            await until(lambda: waits_for_a_lock(till))
+            free = "SELECT 1 FROM budgets WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED"
+            assert len(await till.sql(free, budget.id)) == 1
+        assert [reply.amount for reply in await beating] == [100, 40]
 
 
 class TestEnding:

@@ -1,4 +1,4 @@
-"""Credits by a person's decision: each kind, once for each source, never more than is free, all of it audited."""
+"""Credits: a person's orders, each kind, once for each source, never more than is free, audited; and those of jobs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ledger.audit import Actor
 from ledger.journal import TOKENS
 from ledger.period import Plan
 from ledger.store import CreditKind, CreditOrder, NotEnough
-from tests.ledger.till import Till
+from tests.ledger.till import Till, until
 
+_FAR = datetime(2126, 1, 1, tzinfo=UTC)
 _ANN = Actor("ann@example.org", "admin", "10.0.0.1")
 
 
@@ -228,3 +229,53 @@ async def test_deductions_against_running_calls_leave_every_hold_backed(till: Ti
     assert balance.held == 0 and balance.spendable == 2000 - charged - 50 * sum(each is True for each in taken)
     assert await till.value("SELECT coalesce(sum(overrun), 0)::bigint FROM charges") == 0
     assert await till.broken() == []
+
+
+async def _is(till: Till, wallet: UUID, spendable: int) -> bool:
+    return (await till.balance(wallet)).spendable == spendable
+
+
+class TestCredit:
+    async def test_a_source_brings_its_money_once(self, till: Till) -> None:
+        wallet = await till.wallet()
+        brought = [
+            await till.bank.credit(wallet, 70, "paid", source="payment:1", funding="cash:test") for _ in range(2)
+        ]
+        assert brought == [True, False]
+        assert (await till.balance(wallet)).spendable == 70
+        assert await till.posted("cash:test") == 70
+
+    async def test_a_source_named_on_many_replicas_at_once_brings_its_money_once(self, till: Till) -> None:
+        wallet = await till.wallet()
+        brought = await asyncio.gather(
+            *(till.bank.credit(wallet, 70, "paid", source="payment:1", funding="cash:test") for _ in range(16))
+        )
+        assert sorted(brought) == [False] * 15 + [True]
+        assert await till.broken() == []
+
+    async def test_money_with_an_end_leaves_at_its_end(self, till: Till) -> None:
+        wallet = await till.wallet(30)
+        end = datetime.now(UTC) + timedelta(seconds=0.3)
+        await till.bank.credit(wallet, 50, "promo", source="gift", funding="exp:promo", expires_at=end)
+        assert (await till.balance(wallet)).spendable == 80
+        await until(lambda: _is(till, wallet, 30))
+        assert await till.posted("exp:promo") == 0
+        assert await till.broken() == []
+
+    async def test_money_with_an_end_far_away_does_not_delay_the_first_allowance(self, till: Till) -> None:
+        wallet = await till.wallet(due=True)
+        await till.bank.credit(wallet, 50, "promo", source="gift", funding="exp:promo", expires_at=_FAR)
+        assert (await till.bank.balance(wallet, Plan(100))).spendable == 150
+
+    async def test_money_whose_end_has_passed_already_leaves_at_once(self, till: Till) -> None:
+        wallet, past = await till.wallet(30), datetime.now(UTC) - timedelta(hours=1)
+        assert await till.bank.credit(wallet, 5, "promo", source="gift", funding="exp:promo", expires_at=past)
+        assert (await till.balance(wallet)).spendable == 30
+        assert await till.broken() == []
+
+    async def test_nothing_and_nobody_cannot_be_credited(self, till: Till) -> None:
+        wallet = await till.wallet()
+        with pytest.raises(ValueError, match="at least one"):
+            await till.bank.credit(wallet, 0, "paid", source="s", funding="cash:test")
+        with pytest.raises(LookupError):
+            await till.bank.credit(uuid4(), 1, "paid", source="s", funding="cash:test")

@@ -15,8 +15,7 @@ from ledger.spool import Spool
 from ledger.store import BankUnavailable, Unposted
 from ledger.store_sql import PostgresBank, make_engine
 from tests.ledger.proxy import Forgetful, Wire
-from tests.ledger.test_store_sql import locked
-from tests.ledger.till import Till, until
+from tests.ledger.till import Till, locked, until
 
 
 class Away(PostgresBank):

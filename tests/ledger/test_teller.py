@@ -15,8 +15,7 @@ from ledger.store import BankBusy, BankUnavailable, HoldAsk, HoldReply
 from ledger.store_sql import PostgresBank
 from ledger.teller import Teller, void
 from tests.ledger.proxy import Forgetful
-from tests.ledger.test_store_sql import locked
-from tests.ledger.till import Till, facts_of, statuses
+from tests.ledger.till import Till, facts_of, locked, statuses
 
 
 class Counting(PostgresBank):

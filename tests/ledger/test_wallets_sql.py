@@ -97,3 +97,8 @@ async def test_grants_are_told_in_the_order_in_which_they_burn(till: Till) -> No
     assert (await till.bank.grants(wallet))[0].expires_at == ends
     await till.charge(wallet, 75)
     assert await till.bank.grants(wallet) == [] == await till.bank.grants(uuid4())
+
+
+async def test_a_wallet_nobody_has_has_no_balance(till: Till) -> None:
+    with pytest.raises(LookupError):
+        await till.balance(uuid4())

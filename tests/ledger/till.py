@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -145,3 +146,19 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -
 
 def statuses(replies: list[HoldReply]) -> list[str]:
     return [reply.status.value for reply in replies]
+
+
+@asynccontextmanager
+async def locked(engine: AsyncEngine, row_id: UUID, table: str = "wallets") -> AsyncIterator[None]:
+    """Somebody else keeps this row locked."""
+    async with engine.connect() as pooled:
+        driver: Any = (await pooled.get_raw_connection()).driver_connection
+        async with driver.transaction():
+            await driver.execute(f"SELECT 1 FROM {table} WHERE id = $1 FOR NO KEY UPDATE", row_id)
+            yield
+
+
+async def waits_for_a_lock(till: Till) -> bool:
+    """Whether anybody in this database waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await till.value(waiting))
