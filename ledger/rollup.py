@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
-from ledger.ids import instant_of
 from ledger.price import PPM, Price, charge_amount
 from ledger.usage import Usage
+
+_HOUR_MS = 3_600_000
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "usage_by_hour": ("hour", "model", "tier", "task", "currency"),
@@ -70,13 +72,13 @@ class Rollup:
 
     def add(self, charge: Counted, price: Price | None) -> None:
         """Count one charge. ``price`` is that of its version, where there is one."""
-        begun = instant_of(charge.request_id)
-        day = begun.astimezone(UTC).date()
+        hour, day, active = _calendar((charge.request_id.int >> 80) // _HOUR_MS)
         values = _values(charge, price)
-        for table, key in _keys(charge, begun.replace(minute=0, second=0, microsecond=0), day).items():
-            _sum(self.sums[table], key, values)
-        for period, first in periods(day):
-            self.active.add((period, first, charge.user_id))
+        for table, key in _keys(charge, hour, day).items():
+            sums = self.sums[table]
+            known = sums.get(key)
+            sums[key] = values if known is None else [a + b for a, b in zip(known, values, strict=True)]
+        self.active.update([(period, first, charge.user_id) for period, first in active])
 
 
 def rolled(charges: Iterable[Counted], prices: Mapping[int, Price]) -> Rollup:
@@ -99,6 +101,13 @@ def list_amount(charge: Counted, price: Price | None) -> int:
     return charge_amount(charge.usage, price, PPM, charge.variant)
 
 
+@lru_cache(maxsize=1024)
+def _calendar(hour: int) -> tuple[datetime, date, tuple[tuple[str, date], ...]]:
+    """The hour so many hours after 1970, its day, and the periods of that. Calls come many an hour."""
+    begins = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+    return begins, begins.date(), periods(begins.date())
+
+
 def _keys(charge: Counted, hour: datetime, day: date) -> dict[str, tuple[object, ...]]:
     month = day.replace(day=1)
     labels = (charge.model, charge.tier, charge.task, charge.currency)
@@ -112,9 +121,9 @@ def _keys(charge: Counted, hour: datetime, day: date) -> dict[str, tuple[object,
     }
 
 
-def _values(charge: Counted, price: Price | None) -> tuple[int, ...]:
+def _values(charge: Counted, price: Price | None) -> list[int]:
     usage = charge.usage
-    figures = (
+    figures = [
         1,
         usage.input_tokens,
         usage.cache_read,
@@ -123,11 +132,5 @@ def _values(charge: Counted, price: Price | None) -> tuple[int, ...]:
         list_amount(charge, price),
         charge.overrun,
         charge.amount if charge.house else 0,
-    )
-    return tuple(charge.sign * figure for figure in figures)
-
-
-def _sum(sums: dict[tuple[object, ...], list[int]], key: tuple[object, ...], values: tuple[int, ...]) -> None:
-    known = sums.setdefault(key, [0] * len(values))
-    for place, value in enumerate(values):
-        known[place] += value
+    ]
+    return figures if charge.sign == 1 else [-figure for figure in figures]

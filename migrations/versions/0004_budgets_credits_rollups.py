@@ -276,10 +276,10 @@ _OPEN_HOLDS = """
     END $$
 """
 
-# A beat never waits for a wallet or a budget, so it may lock its holds first, all of them before anything else: the sign
-# of life is recorded even where the extension has to be asked for again ('busy'). Everyone else takes wallets, then
-# holds, then budgets, and each of them in the order of their ids. A budget's limit is the one that was told when the
-# hold was opened.
+# A beat never waits for a wallet or a budget, so it may lock its holds first, all of them before anything else: the
+# sign of life is recorded even where the extension has to be asked for again ('busy'). Everyone else takes wallets,
+# then holds, then budgets, and each of them in the order of their ids. A budget's limit is the one that was told when
+# the hold was opened.
 _BEAT_HOLDS = """
     CREATE FUNCTION beat_holds(
         p_owner text, p_ttl interval, p_ids uuid[], p_wallets uuid[], p_checkpoints bigint[], p_usages text[],
