@@ -16,7 +16,7 @@ _HOURS = st.integers(0, 3 * 366 * 24).map(lambda hours: _EPOCH + timedelta(hours
 
 
 def _at(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type]
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 
 def test_whole_months_are_read_by_month_the_days_at_the_ends_by_day_and_their_hours_by_hour() -> None:
