@@ -45,14 +45,33 @@ def main() -> None:
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that share the address.")] = 1,
+) -> None:
     """Serve the gateway; the schema is brought up first. SIGTERM drains."""
     settings, declared = configured()  # first: what is wrong is told before the house is even imported
     from farebox.logs import set_up_logs
-    from farebox.serve import serve as run
 
     set_up_logs(settings.log_level)
-    _run(run(settings, declared))
+    if workers > 1:
+        from farebox.workers import serve_workers
+
+        _run(serve_workers(settings, workers))
+    else:
+        from farebox.serve import serve as run
+
+        _run(run(settings, declared))
+
+
+@app.command(hidden=True)
+def worker(listeners: Annotated[str, typer.Option()], line: Annotated[int, typer.Option()]) -> None:
+    """One process of several; started by serve."""
+    settings, declared = configured()
+    from farebox.logs import set_up_logs
+    from farebox.workers import work
+
+    set_up_logs(settings.log_level)
+    _run(work(settings, declared, [int(fd) for fd in listeners.split(",")], line))
 
 
 @app.command()

@@ -51,6 +51,14 @@ class Urls:
     redis: str
 
 
+class Listeners(NamedTuple):
+    """The sockets callers connect to; those of metrics and admin API only where they have an address of their own."""
+
+    front: socket.socket
+    metrics: socket.socket | None = None
+    admin: socket.socket | None = None
+
+
 class AdminKey(NamedTuple):
     """The bearer that may do everything. ``made``: it was made just now, and somebody has to be told."""
 
@@ -125,16 +133,16 @@ def forked(gateway: Endpoint, admin: Endpoint) -> Endpoint:
 
 
 @asynccontextmanager
-async def running(settings: Settings, declared: Declared, *, calls: BinaryIO | None = None) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, declared: Declared, *, calls: BinaryIO | None = None, listeners: Listeners | None = None
+) -> AsyncIterator[Running]:
     """A Farebox on its sockets, until the block ends; then it is drained with no patience left for callers.
 
-    ``calls`` takes the line of each call (None: standard output).
+    ``calls`` takes the line of each call (None: standard output); ``listeners`` are sockets somebody else has opened.
     """
     allow_many_sockets()
     async with AsyncExitStack() as stack:
-        front = stack.enter_context(_listening(settings.bind))
-        metrics_socket = stack.enter_context(_listening(settings.metrics_bind)) if settings.metrics_bind else None
-        admin_socket = stack.enter_context(_listening(settings.admin_bind)) if settings.admin_bind else None
+        front, metrics_socket, admin_socket = listeners or stack.enter_context(listening(settings))
         urls = await stack.enter_async_context(engines(settings))
         await upgrade(urls.database)
         pepper, admin_key = pepper_of(settings), admin_key_of(settings)
@@ -157,14 +165,8 @@ async def running(settings: Settings, declared: Declared, *, calls: BinaryIO | N
             await stack.enter_async_context(_served(gateway.metrics_app, metrics_socket))
         gc.collect()
         gc.freeze()
-        yield Running(
-            url=_url(front),
-            metrics_url=f"{_url(metrics_socket or front)}/metrics",
-            admin_url=f"{_url(admin_socket or front)}{ADMIN_PREFIX}",
-            admin_key=admin_key,
-            gateway=gateway,
-            urls=urls,
-        )
+        url, metrics_url, admin_url = addresses(Listeners(front, metrics_socket, admin_socket))
+        yield Running(url, metrics_url, admin_url, admin_key, gateway, urls)
         await gateway.drain(0)
 
 
@@ -191,13 +193,23 @@ async def serve(settings: Settings, declared: Declared) -> None:
     term, hurry = asyncio.Event(), asyncio.Event()
     with signals(term, hurry):
         async with running(settings, declared) as farebox:
-            _log.info("serving", url=farebox.url, metrics=farebox.metrics_url)
-            print(f"Farebox serves at {farebox.url}/v1 (metrics at {farebox.metrics_url})", flush=True)
-            print(admin_sentence(farebox.admin_url, farebox.admin_key, settings), flush=True)
+            announce(farebox.url, farebox.metrics_url, farebox.admin_url, farebox.admin_key, settings)
             await term.wait()
-            _log.info("draining", timeout_s=settings.drain_timeout_s)
-            done = await farebox.gateway.drain(settings.drain_timeout_s, hurry)
-            _log.info("drained", everything_posted=done)
+            await drained(farebox.gateway, settings, hurry)
+
+
+def announce(url: str, metrics_url: str, admin_url: str, admin_key: AdminKey, settings: Settings) -> None:
+    """Tell the operator where everything is."""
+    _log.info("serving", url=url, metrics=metrics_url)
+    print(f"Farebox serves at {url}/v1 (metrics at {metrics_url})", flush=True)
+    print(admin_sentence(admin_url, admin_key, settings), flush=True)
+
+
+async def drained(gateway: Gateway, settings: Settings, hurry: asyncio.Event) -> None:
+    """Let running calls end, and post everything."""
+    _log.info("draining", timeout_s=settings.drain_timeout_s)
+    done = await gateway.drain(settings.drain_timeout_s, hurry)
+    _log.info("drained", everything_posted=done)
 
 
 def admin_sentence(url: str, key: AdminKey, settings: Settings) -> str:
@@ -226,6 +238,22 @@ def signals(term: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[Listeners]:
+    """The sockets of these settings. Raises StartError."""
+    with contextlib.ExitStack() as stack:
+        binds = settings.bind, settings.metrics_bind, settings.admin_bind
+        front, metrics, admin = (stack.enter_context(_listening(bind)) if bind else None for bind in binds)
+        assert front is not None  # it has a default
+        yield Listeners(front, metrics, admin)
+
+
+def addresses(listeners: Listeners) -> tuple[str, str, str]:
+    """The gateway's address, where Prometheus looks, and where the admin API is."""
+    front, metrics, admin = listeners
+    return _url(front), f"{_url(metrics or front)}/metrics", f"{_url(admin or front)}{ADMIN_PREFIX}"
 
 
 @contextlib.contextmanager

@@ -2,19 +2,27 @@
 
 Children are cached by their label values: looking one up through the client costs more than counting. The sets of
 values are bounded by the catalogue and the contract (a model nobody has in the catalogue counts as ``unknown``).
+
+Several processes of one machine (``PROMETHEUS_MULTIPROC_DIR``, which `farebox/workers.py` sets before this library is
+imported) count into files of one folder, and each of them shows the sums of all: counters of the dead included, gauges
+of the living. https://prometheus.github.io/client_python/multiprocess/
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from ledger.money import NANO
 from ledger.usage import TOKEN_KINDS, Usage
 
+FOLDER_ENV = "PROMETHEUS_MULTIPROC_DIR"
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.05, 0.1, 0.25, 1.0)
 _LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -63,29 +71,25 @@ class Metrics:
             "Input tokens reported per token estimated, running.",
             ["model"],
             registry=registry,
+            multiprocess_mode="mostrecent",
         )
-        self.streams_open = Gauge("farebox_streams_open", "Calls running now.", registry=registry)
-        self.holds_open = Gauge("farebox_holds_open", "Holds of this process that are open.", registry=registry)
-        self.holds_usd = Gauge("farebox_holds_usd", "USD set aside by them.", registry=registry)
-        self.posting_lag = Gauge(
-            "farebox_posting_lag_seconds", "Age of the oldest settlement not yet committed.", registry=registry
+
+        def gauge(name: str, says: str, mode: Literal["livesum", "livemax", "sum"]) -> Gauge:
+            return Gauge(f"farebox_{name}", says, registry=registry, multiprocess_mode=mode)
+
+        self.streams_open = gauge("streams_open", "Calls running now.", "livesum")
+        self.holds_open = gauge("holds_open", "Holds of this process that are open.", "livesum")
+        self.holds_usd = gauge("holds_usd", "USD set aside by them.", "livesum")
+        self.posting_lag = gauge("posting_lag_seconds", "Age of the oldest settlement not yet committed.", "livemax")
+        self.spool_events = gauge("spool_events", "Settlements on disk, the bank being away.", "livesum")
+        self.refused_settlements = gauge(
+            "settlements_refused", "Settlements the ledger would not take; look at the log.", "sum"
         )
-        self.spool_events = Gauge(
-            "farebox_spool_events", "Settlements on disk, the bank being away.", registry=registry
+        self.ledger_drift = gauge("ledger_drift_usd", "Wallets' balances minus their postings; must be 0.", "livemax")
+        self.limiter_degraded = gauge(
+            "limiter_degraded", "1 while windows are counted in this process, Redis being away.", "livemax"
         )
-        self.refused_settlements = Gauge(
-            "farebox_settlements_refused", "Settlements the ledger would not take; look at the log.", registry=registry
-        )
-        self.ledger_drift = Gauge(
-            "farebox_ledger_drift_usd", "Wallets' balances minus their postings; must be 0.", registry=registry
-        )
-        self.limiter_degraded = Gauge(
-            "farebox_limiter_degraded", "1 while windows are counted in this process, Redis being away.",
-            registry=registry,
-        )  # fmt: skip
-        self.uploads_bytes = Gauge(
-            "farebox_uploads_bytes", "Bytes of disk that uploads under way take.", registry=registry
-        )
+        self.uploads_bytes = gauge("uploads_bytes", "Bytes of disk that uploads under way take.", "livesum")
         self.overhead_before = self._overhead.labels("before")
         self.overhead_total = self._overhead.labels("total")
         self._before_scrape: list[Callable[[], None]] = []
@@ -110,8 +114,16 @@ class Metrics:
         """``refresh`` sets the gauges it owns each time somebody looks."""
         self._before_scrape.append(refresh)
 
-    def render(self) -> bytes:
-        """The Prometheus text format."""
+    def refresh(self) -> None:
+        """Set every gauge that somebody owns to what it is now."""
         for refresh in self._before_scrape:
             refresh()
-        return generate_latest(self._registry)
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        self.refresh()
+        if FOLDER_ENV not in os.environ:
+            return generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+        return generate_latest(everybody)

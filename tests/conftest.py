@@ -53,10 +53,17 @@ def engines_dir() -> Iterator[Path]:
     for abandoned in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # another session may be tidying too
             if abandoned.stat().st_uid == os.geteuid() and stop_abandoned(abandoned):
-                shutil.rmtree(abandoned)
+                _remove(abandoned)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     yield folder
-    shutil.rmtree(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove it, also while somebody else does: a file that is gone already is no reason to leave the rest."""
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

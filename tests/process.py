@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -108,11 +108,11 @@ async def reach(database_url: str) -> AsyncIterator[Reach]:
 
 
 @asynccontextmanager
-async def served(env: Mapping[str, str], within: Farebox) -> AsyncIterator[Served]:
+async def served(env: Mapping[str, str], within: Farebox, *words: str) -> AsyncIterator[Served]:
     """`farebox serve` with this environment, once it serves; killed at the end if it still runs."""
     logs = Path(env["FAREBOX_DATA_DIR"]).with_name(f"log-{os.urandom(4).hex()}")
     out, err = logs.with_suffix(".out"), logs.with_suffix(".err")
-    process = await asyncio.to_thread(_start, env, out, err)
+    process = await asyncio.to_thread(_start, env, words, out, err)
     try:
         yield Served(process, await _address(process, out, err), within)
     finally:
@@ -120,9 +120,9 @@ async def served(env: Mapping[str, str], within: Farebox) -> AsyncIterator[Serve
         await asyncio.to_thread(process.wait)
 
 
-def _start(env: Mapping[str, str], out: Path, err: Path) -> subprocess.Popen[bytes]:
+def _start(env: Mapping[str, str], words: Sequence[str], out: Path, err: Path) -> subprocess.Popen[bytes]:
     with out.open("wb") as to_out, err.open("wb") as to_err:
-        serve = [sys.executable, "-m", "farebox", "serve"]
+        serve = [sys.executable, "-m", "farebox", "serve", *words]
         return subprocess.Popen(serve, env=dict(env), stdout=to_out, stderr=to_err)
 
 
