@@ -2,6 +2,7 @@
 
 VENV := .venv
 REALMODEL := .venv-realmodel
+AUDIT := .venv-audit
 PYTHON ?=
 DEMO_ARGS ?= $(if $(ONCE),--once)
 SERVE_ARGS ?=
@@ -9,14 +10,20 @@ TEST_ARGS ?=
 FUZZ_ARGS ?=
 API_ARGS ?=
 SIMULATE_ARGS ?=
+TORTURE_ARGS ?=
+SOAK_ARGS ?=
+BENCH_ARGS ?=
+GROWTH_ARGS ?=
 
 # The environment is good for one lock, in one place: a copied folder has the old place in its scripts.
 ENV_KEY = $(shell { pwd; cat requirements/dev.txt; } | cksum)
 REALMODEL_KEY = $(shell { pwd; cat requirements/realmodel.txt; } | cksum)
+AUDIT_KEY = $(shell { pwd; cat requirements/audit.txt; } | cksum)
 SELF_KEY = $(shell cksum < pyproject.toml)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo serve migrate test test-api check lock fuzz simulate clean env test-realmodel env-realmodel
+.PHONY: help demo serve migrate test test-api test-realmodel check lock fuzz simulate torture soak soak-short growth bench bench-peers \
+  audit sbom clean env env-realmodel env-audit
 .DEFAULT_GOAL := help
 
 help: ## print these verbs
@@ -46,6 +53,18 @@ fuzz: env ## a million spoilt replies through every reader of streams and usage 
 simulate: env ## ten thousand runs of the money protocol through all faults, in virtual time (SIMULATE_ARGS)
 	$(VENV)/bin/farebox simulate --seeds 10000 --faults all $(SIMULATE_ARGS)
 
+growth: env ## every step of the schema down and up on five million charges, under load (GROWTH_ARGS)
+	$(VENV)/bin/python -m tests.migrations.under_load $(GROWTH_ARGS)
+
+sbom: env ## write sbom.json, the bill of materials of the runtime's lock (CycloneDX)
+	$(VENV)/bin/python requirements/sbom.py > sbom.json
+
+audit: env-audit ## ask the vulnerability service about every locked package
+	@for lock in runtime dev; do \
+	  $(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/$$lock.txt || { \
+	    echo "make audit: a hole was found, or not every package could be asked about (see above)." >&2; exit 1; }; \
+	done
+
 check: env ## lint, formatting and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -55,6 +74,7 @@ lock: ## resolve the dependencies anew into requirements/ (needs uv)
 	$(call compile,runtime,--extra embedded --extra tokenizers)
 	$(call compile,dev,--extra embedded --extra tokenizers --group dev --constraint requirements/runtime.txt)
 	$(call compile,realmodel,,requirements/realmodel.in)
+	$(call compile,audit,,requirements/audit.in)
 
 define compile
 uv pip compile $(or $(3),pyproject.toml) $(2) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
@@ -62,7 +82,7 @@ uv pip compile $(or $(3),pyproject.toml) $(2) --universal --python-version 3.11 
 endef
 
 clean: ## remove the environment and caches (never farebox-data: that is money)
-	rm -rf $(VENV) $(REALMODEL) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REALMODEL) $(AUDIT) sbom.json dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Needs the network only when the lock changed. The key is written last: an interrupted install is begun anew.
 env:
@@ -91,6 +111,17 @@ env-realmodel: env
 	  $(REALMODEL)/bin/python -m pip --disable-pip-version-check --quiet install \
 	    --require-hashes --only-binary :all: -r requirements/realmodel.txt; \
 	  echo "$(REALMODEL_KEY)" > $(REALMODEL)/env.key; \
+	fi
+
+# Apart from what it judges.
+env-audit: env
+	@if [ "$$(cat $(AUDIT)/env.key 2>/dev/null)" != "$(AUDIT_KEY)" ]; then \
+	  set -e; \
+	  echo "Making $(AUDIT) from requirements/audit.txt …"; \
+	  rm -rf $(AUDIT); \
+	  $(VENV)/bin/python -m venv $(AUDIT); \
+	  $(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.txt; \
+	  echo "$(AUDIT_KEY)" > $(AUDIT)/env.key; \
 	fi
 
 # The first Python that is new enough and can make an environment. Each is run: a name on the path may be an empty shim.

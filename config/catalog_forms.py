@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from config.catalog import Kind, Model, Rates, Timeouts, Upstream
 from config.catalog_fields import (
@@ -24,6 +24,7 @@ from config.catalog_fields import (
     Yes,
 )
 from config.form import Form
+from config.places import literal_refusal
 from config.price_form import PricesForm
 from config.vocabularies import VocabularyName
 
@@ -59,7 +60,17 @@ class UpstreamForm(Form):
     capabilities: Annotated[tuple[Name, ...], Field(max_length=32)] = Field(
         (), description='What it can do; "anthropic": it speaks that dialect.', examples=[["anthropic"]]
     )
-    allow_private: Yes = Field(False, description="Its address may lie in a private network.", examples=[False])
+    allow_private: Yes = Field(
+        False, validate_default=True, description="Its address may lie in a private network.", examples=[False]
+    )
+
+    @field_validator("allow_private")
+    @classmethod
+    def _reaches(cls, value: bool, info: ValidationInfo) -> bool:
+        """An address that is written out can be judged at once; where a name leads is asked elsewhere."""
+        if reason := literal_refusal(info.data.get("base_url", ""), private=value):
+            raise ValueError(f"does not let base_url be asked: {reason}")
+        return value
 
     @classmethod
     def showing(cls, upstream: Upstream) -> Self:
@@ -97,6 +108,7 @@ class ModelForm(Form):
     on_disconnect: Literal["abort", "drain"] = Field(
         "abort", description="When the caller leaves: end the call, or read it to its end.", examples=["abort"]
     )
+    listed: Yes = Field(True, description="Stands in the public price list.", examples=[True])
     prices: PricesForm | None = Field(
         None, description="Without any the model is refused.", examples=[{"input": "0.15", "output": "0.60"}]
     )

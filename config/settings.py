@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -29,6 +30,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
 from config.complaints import Complaint, ComplaintsError, did_you_mean, path_text, plain
+from config.places import literal_refusal
 from config.toml_file import CATALOG_KEYS, read_toml
 
 PREFIX = "FAREBOX_"
@@ -37,6 +39,9 @@ _NESTING = "__"
 _DEFAULT_FILE = Path("farebox.toml")
 _SECRET_CHARS_MIN = 32
 _ADMIN_KEY_CHARS_MIN = 16
+_SYNC_EVERY_MIN_S = 60
+# As browsers write it in the header Origin: nothing else would ever be equal to it.
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 # A variable that is nearly a setting is a misspelt setting; others with our prefix are not ours to judge: Kubernetes
 # makes FAREBOX_PORT and the like for a service of this name.
@@ -81,6 +86,11 @@ class Limits(Part):
     )
     send_timeout_s: float = Field(default=60, gt=0, le=3600, description="Seconds a caller may leave a stream unread.")
     streams_max: int = Field(default=2000, ge=1, le=1_000_000, description="Calls one process runs at once.")
+    queue_s: float = Field(
+        default=10, ge=0, le=120, description="Seconds embeddings wait for their turn rather than be refused; 0: none."
+    )
+    queue_max: int = Field(default=1000, ge=0, le=1_000_000, description="Embeddings waiting so in one process.")
+    queue_user_max: int = Field(default=256, ge=0, le=100_000, description="Those of them of one user.")
     drained_streams_max: int = Field(
         default=100,
         ge=0,
@@ -151,7 +161,7 @@ class RedisPart(Part):
 
 
 class OpenWebUI(Part):
-    """Users forwarded by Open WebUI."""
+    """Users forwarded by Open WebUI, and the one they come from."""
 
     jwt_secret: SecretStr | None = Field(
         default=None,
@@ -159,6 +169,61 @@ class OpenWebUI(Part):
         description="Secret of the signed X-OpenWebUI-User-Jwt (FORWARD_USER_INFO_HEADER_JWT_SECRET there), 32 "
         "characters or more. Once set, plain user headers are refused.",
     )
+    url: str = Field(
+        default="",
+        description="Address of Open WebUI, whose people, groups and models are brought here by its admin API.",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None, min_length=8, description="API key (sk-…) of one of its administrators; needed with the address."
+    )
+    realm: str = Field(
+        default="open-webui",
+        min_length=1,
+        max_length=64,
+        description="Name under which its users are kept apart, as its service key has it.",
+    )
+    sync_every_s: float = Field(
+        default=0,
+        ge=0,
+        le=86_400,
+        description="Seconds between two syncs, 60 or more; 0: only when asked, by an admin or by its webhook.",
+    )
+    grants: bool = Field(
+        default=False, description="Let each sync show people there only the models their tiers allow."
+    )
+    notices: Literal["off", "status", "toast"] = Field(
+        default="off",
+        description="What people see in a chat when 80 or 95 % of their allowance are used, or their balance runs low: "
+        "nothing, a line above the answer, or a toast.",
+    )
+    low_balance_usd: Decimal = Field(
+        default=Decimal("1"),
+        ge=0,
+        le=1_000_000,
+        max_digits=15,
+        decimal_places=9,
+        description="Balance below which somebody without an allowance is told so, in USD; 0: never.",
+    )
+
+    @property
+    def syncs(self) -> bool:
+        """Whether there is an Open WebUI to ask."""
+        return bool(self.url) and self.admin_key is not None
+
+    @field_validator("url")
+    @classmethod
+    def _is_its_root(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("must be an http:// or https:// address, without user, query or fragment")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _can_sync(self) -> OpenWebUI:
+        if self.sync_every_s and not self.syncs:
+            raise ValueError("sync_every_s needs url and admin_key")
+        if 0 < self.sync_every_s < _SYNC_EVERY_MIN_S:
+            raise ValueError(f"sync_every_s must be 0, or {_SYNC_EVERY_MIN_S} or more")
+        return self
 
 
 Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
@@ -178,6 +243,7 @@ class Issuer(Part):
         default="", description="https:// address of the issuer's public keys (http:// on loopback only)."
     )
     jwks_file: Path | None = Field(default=None, description="File with the issuer's public keys.")
+    allow_private: bool = Field(default=False, description="The address of its keys may lie in a private network.")
     subject_claim: str = Field(default="sub", min_length=1, description="Claim that names the user for ever.")
     email_claim: str = Field(default="email", description="Claim with the e-mail address.")
     name_claim: str = Field(default="name", description="Claim with the display name.")
@@ -205,6 +271,8 @@ class Issuer(Part):
             raise ValueError(f"{self.algorithm} needs secret_env and nothing else as its key source")
         if not symmetric and (len(sources) != 1 or "secret_env" in sources):
             raise ValueError(f"{self.algorithm} needs either jwks_url or jwks_file as its key source")
+        if reason := literal_refusal(self.jwks_url, private=self.allow_private):
+            raise ValueError(f"jwks_url cannot be asked: {reason}")
         if symmetric:
             self._secret = _long_secret(self.secret_env)
         return self
@@ -278,6 +346,18 @@ class Settings(BaseSettings):
         default_factory=lambda known: f"{known['public_url'].rstrip('/')}/pricing",
         description="Address shown to someone whose money or tier does not suffice.",
     )
+    link_s: int = Field(
+        default=900,
+        ge=60,
+        le=86_400,
+        description="Seconds for which the link to somebody's account page, in what that person is told, opens it.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        max_length=64,
+        description="Web origins whose pages may call /v1 from a browser, like https://chat.example.org, with commas "
+        "between them; * is any.",
+    )
     default_tier: str = Field(default="free", min_length=1, description="Tier of a user seen for the first time.")
     default_language: str = Field(
         default="en", min_length=2, max_length=16, description="Language of a user seen for the first time."
@@ -328,7 +408,15 @@ class Settings(BaseSettings):
             raise ValueError("must not look like a Farebox key (sk-fb-…)")
         return value
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != "*" and not _ORIGIN.fullmatch(each):
+                raise ValueError("must be * or like https://chat.example.org: small letters, no slash at the end")
+        return value
+
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
@@ -427,7 +515,7 @@ def _rows_of_issuers() -> Iterator[tuple[str, str, str]]:
 def _default_text(name: str, field: Any) -> str:
     if field.default_factory is not None:
         return {"public_url": "`http://<bind>`", "upgrade_url": "`<public_url>/pricing`"}[name]
-    return "–" if field.default in (None, ()) else f"`{field.default}`"
+    return "–" if field.default in (None, (), "") else f"`{field.default}`"
 
 
 def _complaints(error: ValidationError) -> Iterator[Complaint]:

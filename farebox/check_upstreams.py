@@ -7,12 +7,11 @@ models. Whoever lies in a private network that the operator did not allow is not
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from config.catalog import Upstream
+from config.places_dns import led_astray
 from config.settings import environment_secret
 from farebox.findings import Found, Verdict
 from gateway.forward import target_of
@@ -67,18 +66,13 @@ async def _answer(door: Upstreams, upstream: Upstream) -> Found:
 
 
 async def _led_astray(upstream: Upstream) -> Found | None:
-    """Why its address is not to be asked, if there is a reason."""
-    url = urlsplit(upstream.base_url)
-    port = url.port or (443 if url.scheme == "https" else 80)
+    """Why its address is not asked, if there is a reason: calls would not be let out to it either."""
+    host = urlsplit(upstream.base_url).hostname
     try:
-        places = await asyncio.get_running_loop().getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        return Found(_AREA, upstream.name, "error", f"{url.hostname} leads nowhere: {error}")
-    private = [place[4][0] for place in places if not ipaddress.ip_address(place[4][0]).is_global]
-    if private and not upstream.allow_private:
-        said = f"{url.hostname} lies in a private network ({private[0]}) without allow_private; it was not asked"
-        return Found(_AREA, upstream.name, "warning", said)
-    return None
+        reason = await led_astray(upstream.base_url, private=upstream.allow_private)
+    except OSError as error:
+        return Found(_AREA, upstream.name, "error", f"{host} leads nowhere: {error}")
+    return None if reason is None else Found(_AREA, upstream.name, "error", f"{host} is not asked: {reason}")
 
 
 async def _asked(door: Upstreams, target: Target) -> Found:

@@ -12,7 +12,7 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
@@ -26,10 +26,17 @@ from admin_api.door import PREFIX as ADMIN_PREFIX
 from config.catalog import Declared
 from config.secrets_file import ensure_secret
 from config.settings import Settings, split_bind
+from farebox.check_redis import look_at_redis
+from farebox.connection import Connection
 from farebox.engines import Engines
 from farebox.migrate import upgrade
 from gateway.app import Gateway, open_gateway
 from gateway.downstream import Endpoint, Receive, Scope, Send
+from openwebui.hook import PREFIX as HOOK_PREFIX
+from openwebui.hook import Hook
+from openwebui.opening import open_sync
+from openwebui.sync import Sync
+from openwebui.syncer import Syncer
 
 _log = structlog.get_logger("farebox")
 _BACKLOG = 4096
@@ -37,6 +44,9 @@ _BACKLOG = 4096
 _KEEP_ALIVE_S = 75
 _CLOSE_S = 5
 _FILES_MAX = 65_536
+# Objects that may pile up before cycles are looked for. A call leaves none behind, and with the usual 700 the looking
+# takes a tenth of its time.
+_GARBAGE = 50_000
 
 
 class StartError(Exception):
@@ -122,12 +132,16 @@ def admin_key_of(settings: Settings) -> AdminKey:
     return AdminKey(ensure_secret(path), made=not there)
 
 
-def forked(gateway: Endpoint, admin: Endpoint) -> Endpoint:
-    """Both on one port. Not a coroutine of its own: a call pays one comparison for it, and no further frame."""
-    prefix = f"{ADMIN_PREFIX}/"
+def forked(gateway: Endpoint, beside: Mapping[str, Endpoint]) -> Endpoint:
+    """The gateway, and what is beside it on its port, by the beginnings of their paths. Not a coroutine of its own: a
+    call pays one comparison for it, and no further frame."""
+    prefixes = tuple(beside)
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return (admin if scope["path"].startswith(prefix) else gateway)(scope, receive, send)
+        path = scope["path"]
+        if path.startswith(prefixes):
+            return next(there for prefix, there in beside.items() if path.startswith(prefix))(scope, receive, send)
+        return gateway(scope, receive, send)
 
     return app
 
@@ -156,22 +170,31 @@ async def running(
                 calls=calls,
             )
         )
-        admin = await stack.enter_async_context(_administered(settings, urls, gateway, pepper, admin_key))
-        front_app = gateway.app if admin_socket is not None else forked(gateway.app, admin)
+        sync = await stack.enter_async_context(open_sync(settings, urls.database, pepper.get_secret_value().encode()))
+        admin = await stack.enter_async_context(_administered(settings, urls, gateway, pepper, admin_key, sync))
+        beside = {} if admin_socket is not None else {f"{ADMIN_PREFIX}/": admin}
+        if sync is not None:
+            syncer = Syncer(sync.run, every_s=settings.openwebui.sync_every_s, lately=sync.lately)
+            beside[HOOK_PREFIX] = Hook(pepper.get_secret_value().encode(), syncer.nudge)
+            stack.push_async_callback(syncer.aclose)
+            syncer.start()
+        front_app = forked(gateway.app, beside) if beside else gateway.app
         await stack.enter_async_context(_served(front_app, front))
         if admin_socket is not None:
             await stack.enter_async_context(_served(admin, admin_socket))
         if metrics_socket is not None:
             await stack.enter_async_context(_served(gateway.metrics_app, metrics_socket))
+        stack.callback(asyncio.create_task(_warn_of_redis(urls.redis, settings)).cancel)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE, 20, 20)
         url, metrics_url, admin_url = addresses(Listeners(front, metrics_socket, admin_socket))
         yield Running(url, metrics_url, admin_url, admin_key, gateway, urls)
         await gateway.drain(0)
 
 
 def _administered(
-    settings: Settings, urls: Urls, gateway: Gateway, pepper: SecretStr, admin_key: AdminKey
+    settings: Settings, urls: Urls, gateway: Gateway, pepper: SecretStr, admin_key: AdminKey, sync: Sync | None
 ) -> AbstractAsyncContextManager[Endpoint]:
     """The admin API, with what it shares with the gateway."""
     parts = gateway.parts
@@ -185,6 +208,7 @@ def _administered(
         explain=parts.explainer.explain,
         pepper=pepper.get_secret_value().encode(),
         admin_key=admin_key.secret.get_secret_value() if admin_key.secret else None,
+        sync=sync,
     )
 
 
@@ -196,6 +220,13 @@ async def serve(settings: Settings, declared: Declared) -> None:
             announce(farebox.url, farebox.metrics_url, farebox.admin_url, farebox.admin_key, settings)
             await term.wait()
             await drained(farebox.gateway, settings, hurry)
+
+
+async def _warn_of_redis(url: str, settings: Settings) -> None:
+    """What keeps limits from being kept is told at the start; it is no reason not to serve."""
+    for found in await look_at_redis(url, settings):
+        if found.verdict in ("error", "warning"):
+            _log.warning("redis", subject=found.subject, says=found.says)
 
 
 def announce(url: str, metrics_url: str, admin_url: str, admin_key: AdminKey, settings: Settings) -> None:
@@ -286,7 +317,7 @@ async def _served(app: Endpoint, listener: socket.socket) -> AsyncIterator[None]
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         access_log=False,

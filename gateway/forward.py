@@ -117,6 +117,8 @@ def target_of(upstream: Upstream) -> Target:
     secret = environment_secret(upstream.api_key_env) if upstream.api_key_env else None
     try:
         key = secret.get_secret_value() if secret else ""
-        return Target.of(upstream.name, upstream.base_url, key, upstream.headers, upstream.capabilities)
+        return Target.of(
+            upstream.name, upstream.base_url, key, upstream.headers, upstream.capabilities, upstream.allow_private
+        )
     except ValueError as wrong:
         raise UpstreamFailure("connect", str(wrong)) from None

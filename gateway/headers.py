@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Pair = tuple[bytes, bytes]
 
 _TO_UPSTREAM = frozenset((b"content-type", b"accept", b"openai-beta", b"anthropic-version", b"anthropic-beta"))
+_ACCEPT = (b"accept-encoding", b"identity")
+_REQUEST_ID = b"x-request-id"
 _SINGLE = frozenset((b"content-type", b"anthropic-version"))  # two of these let two readers see two different requests
 
 # RFC 9110 §7.6.1, with the two that proxies made up and the length, which is no longer ours to promise.
@@ -36,7 +39,8 @@ _NOT_DOWNSTREAM_PREFIXES = (b"x-ratelimit-", b"access-control-", b"x-farebox-")
 # What a caller without one is taken to mean, as calls without one are refused: the older of the two in force, since the
 # newer one refuses some of what was always sent (temperature, top_p, top_k).
 _ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
-_UNSAFE = re.compile(rb"[\r\n\0]")  # the bytes with which one header value becomes two headers
+# The bytes with which one header value becomes two headers, and those that no server sends (RFC 9110 §5.5).
+_UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def to_upstream(request_headers: Iterable[Pair], target: Target, request_id: str) -> list[Pair]:
@@ -44,8 +48,8 @@ def to_upstream(request_headers: Iterable[Pair], target: Target, request_id: str
 
     The target's own headers replace the caller's of the same name. A value that could break out of its line is dropped.
     """
-    own = _own(target, request_id)
-    taken = {name for name, _ in own}
+    own, names = _own(target)
+    taken = set(names)
     out: list[Pair] = []
     for name, value in request_headers:
         if name in _TO_UPSTREAM and name not in taken and not _UNSAFE.search(value):
@@ -54,15 +58,15 @@ def to_upstream(request_headers: Iterable[Pair], target: Target, request_id: str
                 taken.add(name)
     if target.auth == "x-api-key" and _ANTHROPIC_VERSION[0] not in taken:
         out.append(_ANTHROPIC_VERSION)
-    return out + own
+    return [*out, _ACCEPT, (_REQUEST_ID, request_id.encode("ascii")), *own]
 
 
-def _own(target: Target, request_id: str) -> list[Pair]:
-    own = [(b"accept-encoding", b"identity"), (b"x-request-id", request_id.encode("ascii"))]
-    if target.api_key:
-        own.append(_credential(target))
-    own.extend(target.headers)
-    return own
+@lru_cache(maxsize=1024)
+def _own(target: Target) -> tuple[tuple[Pair, ...], frozenset[bytes]]:
+    """What this target adds to every call, and the names that are ours to write."""
+    credential = (_credential(target),) if target.api_key else ()
+    own = (*credential, *target.headers)
+    return own, frozenset([_ACCEPT[0], _REQUEST_ID, *(name for name, _ in own)])
 
 
 def _credential(target: Target) -> Pair:

@@ -7,20 +7,20 @@ is remembered by the token's digest, no longer than the token lives.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import jwt
-import structlog
 from pydantic import SecretStr
 
 from accounts.cache import Cache
 from accounts.users import SUBJECT_MAX, TEXT_MAX, Sighting
 from config.settings import Issuer
 from gateway.errors import Refusal
+from gateway.jwks import PAUSE_S, FetchedKeys
+from gateway.jwks import KeysUnavailable as KeysUnavailable
 
 OPENWEBUI_ISSUER = "open-webui"
 
@@ -29,13 +29,7 @@ _TOKEN_CHARS_MAX = 16_384
 # A verdict is looked at again after this long, so that a key its issuer withdraws stops working.
 _BELIEVED_S = 300.0
 _REFUSED_S = 10.0
-_JWKS_TIMEOUT_S = 5.0
-_JWKS_LIFE_S = 600.0
-_JWKS_COOLDOWN_S = 30.0
-_JWKS_PAUSE_S = 5.0
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
-
-log = structlog.get_logger(__name__)
 
 
 class TokenError(Exception):
@@ -44,10 +38,6 @@ class TokenError(Exception):
 
 class TokenExpired(TokenError):
     """It was good once."""
-
-
-class KeysUnavailable(Exception):
-    """The issuer's keys cannot be had now, so nothing can be said about its tokens."""
 
 
 class Vouched(NamedTuple):
@@ -151,45 +141,25 @@ class _PublishedKeys(_Keys):
 
 
 class _FetchedKeys(_Keys):
-    """A set of keys behind an address, fetched in a thread: one fetch at a time, none for a while after a failure."""
+    """A set of keys behind an address; the token has to name one."""
 
-    def __init__(self, address: str, algorithm: str) -> None:
+    def __init__(self, keys: FetchedKeys, algorithm: str) -> None:
+        self._keys = keys
         self._algorithm = algorithm
-        self._client = jwt.PyJWKClient(
-            address, timeout=_JWKS_TIMEOUT_S, lifespan=_JWKS_LIFE_S, cooldown_duration=_JWKS_COOLDOWN_S
-        )
-        self._turn = asyncio.Lock()
-        self._not_before = 0.0
 
     async def key_for(self, token: str) -> Any:
         kid = _kid(token)
         if kid is None:
             raise TokenError("This token does not say which key signed it.")
-        async with self._turn:
-            key = await self._fetched(kid)
-        return await _PublishedKeys([key], self._algorithm).key_for(token)
-
-    async def _fetched(self, kid: str) -> jwt.PyJWK:
-        if time.monotonic() < self._not_before:
-            raise KeysUnavailable(self._client.uri)
-        try:
-            return await asyncio.to_thread(self._client.get_signing_key, kid)
-        except jwt.PyJWKClientConnectionError as error:
-            self._failed(error)
-            raise KeysUnavailable(self._client.uri) from error
-        except (jwt.PyJWTError, ValueError) as error:
-            raise TokenError("The key that signed this token is not known here.") from error
-
-    def _failed(self, error: Exception) -> None:
-        self._not_before = time.monotonic() + _JWKS_PAUSE_S
-        log.warning("issuer_keys_not_fetched", address=self._client.uri, error=type(error).__name__)
+        key = await self._keys.named(kid)
+        return await _PublishedKeys([key] if key else [], self._algorithm).key_for(token)
 
 
 def _keys_of(issuer: Issuer) -> _Keys:
     if issuer.secret is not None:
         return _Keys(issuer.secret.get_secret_value())
     if issuer.jwks_file is None:
-        return _FetchedKeys(issuer.jwks_url, issuer.algorithm)
+        return _FetchedKeys(FetchedKeys(issuer.jwks_url, private=issuer.allow_private), issuer.algorithm)
     try:
         keys = jwt.PyJWKSet.from_json(issuer.jwks_file.read_text(encoding="utf-8")).keys
     except (OSError, ValueError, jwt.PyJWTError) as error:
@@ -265,6 +235,6 @@ def refusal_of(error: TokenError | KeysUnavailable) -> Refusal:
         case TokenError():
             return Refusal.of("invalid_api_key", str(error))
         case _:
-            wait = int(_JWKS_PAUSE_S)
+            wait = int(PAUSE_S)
             message = f"Sign-in cannot be checked at the moment. Try again in {wait} s."
             return Refusal.of("ledger_unavailable", message, retry_after_s=wait)

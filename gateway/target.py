@@ -32,13 +32,15 @@ ANTHROPIC = "anthropic"
 @dataclass(frozen=True, slots=True)
 class Target:
     """One backend. ``headers`` are lower-case pairs sent with every call; neither they nor the key show in a repr.
-    ``auth`` is where the key stands: as a bearer, or under Anthropic's name, and then with its API's version."""
+    ``auth`` is where the key stands: as a bearer, or under Anthropic's name, and then with its API's version.
+    ``allow_private``: its address may lie in a private network."""
 
     name: str
     base_url: str
     api_key: str = field(default="", repr=False)
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     auth: Auth = "bearer"
+    allow_private: bool = False
 
     @classmethod
     def of(
@@ -48,12 +50,14 @@ class Target:
         api_key: str = "",
         headers: Mapping[str, str] | None = None,
         capabilities: Collection[str] = (),
+        allow_private: bool = False,
     ) -> Target:
         """A target from an operator's words. Raises ValueError, naming what is wrong and never the secret."""
         if not _VALUE.match(api_key):
             raise ValueError(f"upstream {name}: the API key holds characters that no header may carry")
         auth: Auth = "x-api-key" if ANTHROPIC in capabilities else "bearer"
-        return cls(name, _checked_url(name, base_url), api_key, _checked_headers(name, headers or {}, auth), auth)
+        url, fixed = _checked_url(name, base_url), _checked_headers(name, headers or {}, auth)
+        return cls(name, url, api_key, fixed, auth, allow_private)
 
     def url(self, path: str) -> str:
         """The absolute address of a path such as ``/chat/completions`` under the base."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal
 
 from gateway import http
 from gateway.stored import Source
@@ -105,12 +105,20 @@ class Reply:
 
 
 class Upstreams:
-    """Every connection of this process to every backend. One per process; nothing in it belongs to a user."""
+    """Every connection of this process to every backend. One per process; nothing in it belongs to a user.
+
+    Backends that may lie in a private network have connections of their own: none is lent to one that may not.
+    """
 
     def __init__(
         self, *, connections_max: int = 0, keepalive_s: float = 4.0, verify: ssl.SSLContext | bool = True
     ) -> None:
-        self._transport = http.AiohttpTransport(connections_max=connections_max, keepalive_s=keepalive_s, verify=verify)
+        self._transports = {
+            private: http.AiohttpTransport(
+                connections_max=connections_max, keepalive_s=keepalive_s, verify=verify, private=private
+            )
+            for private in (False, True)
+        }
 
     async def open(
         self,
@@ -128,22 +136,17 @@ class Upstreams:
         takes it, and no more after the reply's end; ``headers`` are sent as they are, so they come from
         `headers.to_upstream`. Raises UpstreamFailure. Cancelling closes the socket at once.
         """
-        request = http.Request(
-            method,
-            http.address(target.url(path)),
-            headers=headers,
-            stream=http.ByteStream(body) if isinstance(body, bytes) else http.SourceStream(body),
-            extensions={"timeout": {"connect": connect_timeout_s}},
-        )
+        transport = self._transports[target.allow_private]
         try:
-            response = await self._transport.handle_async_request(request)
+            stream = await transport.open(method, target.url(path), headers, body, connect_timeout_s)
         except http.TransportError as exc:
             raise _failure(exc) from exc
-        return _checked(Reply(response.status_code, response.headers.raw, cast(http.BodyStream, response.stream)))
+        return _checked(Reply(stream.status, stream.headers, stream))
 
     async def aclose(self) -> None:
         """Close every connection, also those in use."""
-        await self._transport.aclose()
+        for transport in self._transports.values():
+            await transport.aclose()
 
 
 def _checked(reply: Reply) -> Reply:

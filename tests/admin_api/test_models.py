@@ -20,6 +20,7 @@ FULL: dict[str, Any] = {
     "max_output": 16_384,
     "fallback": "small",
     "on_disconnect": "drain",
+    "listed": False,
 }
 PRICES = {"input": "0.15", "output": "0.60", "per_request": "0.0001", "variants": {"flex": {"input": "0.075"}}}
 
@@ -113,7 +114,7 @@ async def test_a_ring_of_fallbacks_is_refused(admin: Admin) -> None:
 
 
 async def test_a_models_fallback_stays_and_a_model_whose_backend_is_gone_is_not_restored(admin: Admin) -> None:
-    await admin.made("/upstreams", {"name": "passing", "base_url": "http://127.0.0.1:1"})
+    await admin.made("/upstreams", {"name": "passing", "base_url": "http://backend.example"})
     await admin.made("/models", {"id": "needed", "upstream": "passing"})
     await admin.made("/models", {"id": "needing", "upstream": "main", "fallback": "needed"})
     answer = await admin.delete("/models/needed", match='"1"')

@@ -8,8 +8,10 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from config.catalog import Declared, Kind, Model, Rates, Timeouts, Upstream
+from ledger.budget import Budget
 from ledger.price import Step
 from ledger.usage import KINDS, UNIT_KINDS
+from policies.task import FACTOR_PPM_MIN, TaskRule
 from policies.tier import AMOUNT_MAX, Allowance, Every, Of, Tier, Unit, Window
 
 # Where TOML has its own ideas: quotes, backslashes, dots, brackets, control characters, other alphabets.
@@ -70,14 +72,27 @@ def catalogs(draw: st.DrawFn) -> Declared:
     models = draw(_models(upstreams)) if upstreams else []
     priced = [model.id for model in models if draw(st.booleans())]
     tiers = draw(st.lists(_tiers(), max_size=3, unique_by=lambda each: each.name))
-    return Declared(tuple(upstreams), tuple(models), tuple(tiers), {name: draw(RATES) for name in priced})
+    rates = {name: draw(RATES) for name in priced}
+    chats = [model.id for model in models if model.kind == "chat"]
+    tasks = draw(st.lists(_tasks(chats), max_size=3, unique_by=lambda each: each.name))
+    return Declared(tuple(upstreams), tuple(models), tuple(tiers), rates, tuple(tasks))
+
+
+@st.composite
+def _tasks(draw: st.DrawFn, chats: list[str]) -> TaskRule:
+    """A rule; only what the house pays has a cap."""
+    every: Every = draw(st.sampled_from(get_args(Every)))
+    cap = draw(st.none() | st.builds(Budget, st.integers(0, 9 * 10**15), st.just(every), st.just("Europe/Berlin")))
+    factor = draw(st.integers(FACTOR_PPM_MIN, 1_000_000))
+    model = draw(st.sampled_from([None, *chats]))
+    return TaskRule(draw(NAMES), "house" if cap else "caller", factor, cap, model)
 
 
 def _upstreams() -> st.SearchStrategy[Upstream]:
     return st.builds(
         Upstream,
         NAMES,
-        st.sampled_from(["http://127.0.0.1:1/v1", "https://api.example.com"]),
+        st.sampled_from(["http://backend.example/v1", "https://api.example.com"]),
         st.sampled_from(["", "KEY_A"]),
         st.builds(Timeouts, SECONDS, SECONDS, SECONDS, SECONDS),
         st.dictionaries(st.sampled_from(["x-a", "x-b.c"]), st.sampled_from(["", 'a "b" \\', "c"]), max_size=2),
@@ -100,6 +115,7 @@ def _models(upstreams: list[Upstream]) -> st.SearchStrategy[list[Model]]:
         TOKENS,
         TOKENS,
         on_disconnect=st.sampled_from(["abort", "drain"]),
+        listed=st.booleans(),
     )
     return st.lists(model, max_size=3, unique_by=lambda each: each.id)
 
@@ -120,5 +136,10 @@ def _tiers() -> st.SearchStrategy[Tier]:
         "upgrade_url": st.sampled_from([None, "https://ai.example.com/pricing?a=b"]),
         "price": st.integers(0, 9 * 10**15),
         "price_every": st.sampled_from(["month", "year"]),
+        "tasks_per_request": st.integers(1, 1000),
+        "embeddings_per_request": st.integers(1, 1000),
+        "embeddings_concurrency": st.none() | st.integers(0, 10**6),
+        "listed": st.booleans(),
+        "sentences": st.sampled_from([{}, {"fa": {"internal": "وای"}, "en": {"balance_short": "{balance}: {url}"}}]),
     }
     return st.builds(Tier, **given)

@@ -21,7 +21,7 @@ from ledger.price import Step
 from ledger.usage import KINDS
 from policies.tier import Allowance, Window
 
-BACKEND = '[[upstreams]]\nname = "u"\nbase_url = "http://127.0.0.1:1/v1/"\n'
+BACKEND = '[[upstreams]]\nname = "u"\nbase_url = "http://backend.example/v1/"\n'
 MODEL = BACKEND + '[[models]]\nid = "m"\nupstream = "u"\n'
 TIER = '[[tiers]]\nname = "t"\n'
 
@@ -50,7 +50,7 @@ def test_an_empty_file_declares_nothing() -> None:
 def test_a_model_is_named_as_its_backend_names_it_unless_told() -> None:
     declared = read(MODEL)
     assert declared.models[0].upstream_model == "m"
-    assert declared.upstreams[0].base_url == "http://127.0.0.1:1/v1"
+    assert declared.upstreams[0].base_url == "http://backend.example/v1"
 
 
 def test_a_model_without_prices_has_none_and_not_zero() -> None:

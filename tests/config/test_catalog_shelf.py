@@ -14,7 +14,7 @@ from config.catalog_sql import seed
 from policies.tier import Tier
 
 DECLARED = Declared(
-    upstreams=(Upstream("u", "http://127.0.0.1:1/v1"),),
+    upstreams=(Upstream("u", "http://backend.example/v1"),),
     models=(Model("m", "u", "m", title="Mini"), Model("n/2", "u", "n")),
     tiers=tuple(Tier(name, title=title) for name, title in (("a", "100% Pure"), ("b", "Basic_"), ("c", ""))),
     rates={"m": Rates({"input": 7})},

@@ -32,7 +32,7 @@ def writer(engine: AsyncEngine) -> CatalogWriter:
 
 
 def upstream(name: str = "u", **more: Any) -> UpstreamForm:
-    return UpstreamForm.model_validate({"name": name, "base_url": "http://127.0.0.1:1/v1", **more})
+    return UpstreamForm.model_validate({"name": name, "base_url": "http://backend.example/v1", **more})
 
 
 def model(name: str = "m", **more: Any) -> ModelForm:

@@ -18,7 +18,7 @@ from config.tier_form import TierForm
 from policies.tier import Tier
 
 FILE = Declared(
-    upstreams=(Upstream("u", "http://127.0.0.1:1/v1", headers={"x-key": "a"}),),
+    upstreams=(Upstream("u", "http://backend.example/v1", headers={"x-key": "a"}),),
     models=(Model("m", "u", "m"),),
     tiers=(Tier("free"), Tier("pro", price=20 * 10**9)),
     rates={"m": Rates({"input": 150_000})},
@@ -90,7 +90,7 @@ async def test_a_model_that_is_free_is_told_from_one_without_a_price(engine: Asy
 
 async def test_what_the_api_made_is_in_the_database_alone(engine: AsyncEngine) -> None:
     await seed(engine, FILE)
-    form = UpstreamForm.model_validate({"name": "v", "base_url": "http://127.0.0.1:1/v1"})
+    form = UpstreamForm.model_validate({"name": "v", "base_url": "http://backend.example/v1"})
     await writer(engine).create(UPSTREAMS, form)
     found = await compared(engine)
     assert found == {"upstream v": Difference("upstream", "v", "database")}

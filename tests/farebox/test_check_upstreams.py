@@ -75,7 +75,7 @@ async def test_a_name_that_leads_nowhere_is_an_error() -> None:
 
 async def test_a_private_address_that_nobody_allowed_is_not_asked(backend: Backend) -> None:
     found = await only(Upstream("u", backend.url))
-    assert found.verdict == "warning" and "127.0.0.1" in found.says and "allow_private" in found.says
+    assert found.verdict == "error" and "127.0.0.1" in found.says and "allow_private" in found.says
     assert backend.requests == [] and backend.connections == 0
 
 

@@ -36,7 +36,7 @@ def candidate(upstream_model: str = "small", upstream: str = "main") -> Candidat
 
 
 def catalog(url: str, **more: object) -> Catalog:
-    return Catalog(upstreams={"main": Upstream("main", url, "TEST_BACKEND_KEY", **more)})  # type: ignore[arg-type]
+    return Catalog(upstreams={"main": Upstream("main", url, "TEST_BACKEND_KEY", allow_private=True, **more)})  # type: ignore[arg-type]
 
 
 def forwarder(upstreams: Upstreams, *catalogs: Catalog) -> Forwarder:

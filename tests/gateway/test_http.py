@@ -15,7 +15,6 @@ import httpx
 import pytest
 import respx
 from aiohttp import client_exceptions
-from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
 from gateway import http
 from tests import backend as play
@@ -33,7 +32,7 @@ async def backend() -> AsyncIterator[Backend]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=http.AiohttpTransport()) as client:
+    async with httpx.AsyncClient(transport=http.AiohttpTransport(private=True)) as client:
         yield client
 
 
@@ -85,7 +84,7 @@ async def test_a_body_is_not_decoded_below_httpx(client: httpx.AsyncClient, back
 
 
 async def test_a_body_that_lies_elsewhere_is_sent_with_its_length(backend: Backend) -> None:
-    body, transport = Afar(bytes(300_000) + b"end"), http.AiohttpTransport()
+    body, transport = Afar(bytes(300_000) + b"end"), http.AiohttpTransport(private=True)
     backend.answer = play.json_answer({})
     request = http.Request("POST", backend.url, stream=http.SourceStream(body))
     await (await transport.handle_async_request(request)).aread()
@@ -95,7 +94,7 @@ async def test_a_body_that_lies_elsewhere_is_sent_with_its_length(backend: Backe
 
 
 async def test_it_can_be_used_again_after_it_was_closed(backend: Backend) -> None:
-    transport = http.AiohttpTransport()
+    transport = http.AiohttpTransport(private=True)
     backend.answer = play.plain(b"{}")
     for _ in range(2):
         reply = await transport.handle_async_request(http.Request("GET", backend.url))
@@ -110,7 +109,7 @@ async def test_respx_can_stand_in_front_of_it(respx_mock: respx.MockRouter, clie
     assert (await client.get("http://nowhere.invalid/")).status_code == 204
 
 
-# Every error of the library has a translation, and only those that happen before sending are called safe.
+# Whatever keeps a connection from being made, no byte was sent; whatever comes later may come after.
 
 
 def _library_errors() -> list[type[BaseException]]:
@@ -118,28 +117,51 @@ def _library_errors() -> list[type[BaseException]]:
     return [kind for kind in classes if issubclass(kind, aiohttp.ClientError)]
 
 
-@pytest.mark.parametrize("kind", _library_errors(), ids=lambda kind: kind.__name__)
-def test_an_error_is_safe_exactly_where_nothing_was_sent(kind: type[BaseException]) -> None:
-    word = http._word_for(kind.__new__(kind))
-    before_sending = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-    assert issubclass(word, SAFE) == issubclass(kind, (*before_sending, aiohttp.NonHttpUrlClientError))
+@pytest.mark.parametrize("kind", [*_library_errors(), OSError, TimeoutError], ids=lambda kind: kind.__name__)
+async def test_an_error_while_connecting_is_safe(kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: type[BaseException] = type(kind.__name__, (kind,), {"__str__": lambda _: "away"})
+
+    async def connect(*_: object) -> None:
+        raise told.__new__(told)
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect)
+    transport = http.AiohttpTransport()
+    with pytest.raises(SAFE):
+        await transport.open("POST", "http://nowhere.invalid/v1", [], b"{}", 1.0)
+    await transport.aclose()
 
 
-@pytest.mark.parametrize(
-    ("cause", "expected"),
-    [
-        (ContentLengthError("short"), httpx.ReadError),
-        (TransferEncodingError("short"), httpx.ReadError),
-        (HttpProcessingError(message="bad chunk"), httpx.RemoteProtocolError),
-        (None, httpx.ReadError),
-    ],
-)
-def test_a_broken_body_is_told_from_a_short_one(cause: BaseException | None, expected: type[Exception]) -> None:
-    exc = aiohttp.ClientPayloadError("payload")
-    exc.__cause__ = cause
-    assert type(http._translated(exc)) is expected
+@pytest.mark.parametrize("url", ["ftp://host/x", "http:///x", "/x", "unix:/x"])
+async def test_an_address_that_is_no_http_is_not_called(url: str) -> None:
+    with pytest.raises(http.UnsupportedProtocol):
+        await http.AiohttpTransport().open("POST", url, [], b"{}", 1.0)
 
 
-def test_what_a_parser_could_not_read_is_not_quoted() -> None:
-    exc = HttpProcessingError(message="Got more than 65536 bytes when reading: b'a secret answer'")
-    assert "secret" not in str(http._translated(exc))
+@pytest.mark.parametrize("field", [(b"x", b"1\r\ny: 2"), (b"x\n", b"1"), (b"x", b"1\r")])
+async def test_a_field_that_would_become_two_is_not_sent(field: tuple[bytes, bytes], backend: Backend) -> None:
+    transport = http.AiohttpTransport(private=True)
+    with pytest.raises(ValueError, match="line end"):
+        await transport.open("POST", backend.url, [field], b"{}", 1.0)
+    assert not backend.requests
+
+
+@pytest.mark.parametrize(("method", "length"), [("POST", "0"), ("GET", None)])
+async def test_a_request_without_a_body_says_so_where_it_could_have_one(
+    method: str, length: str | None, backend: Backend
+) -> None:
+    transport = http.AiohttpTransport(private=True)
+    backend.answer = play.json_answer({})
+    stream = await transport.open(method, f"{backend.url}/x?a=b%2Fc", [], b"", 1.0)
+    assert await stream.read() == b"{}"
+    (seen,) = backend.requests
+    assert (seen.method, seen.path, seen.header("content-length")) == (method, "/v1/x?a=b%2Fc", length)
+    await transport.aclose()
+
+
+async def test_what_could_not_be_read_is_not_quoted(backend: Backend) -> None:
+    backend.answer = [b"HTTP/1.1 200 OK\r\na secret answer\r\n\r\n"]
+    transport = http.AiohttpTransport(private=True)
+    with pytest.raises(http.RemoteProtocolError) as caught:
+        await transport.open("POST", backend.url, [], b"{}", 1.0)
+    assert "secret" not in str(caught.value)
+    await transport.aclose()

@@ -176,7 +176,7 @@ async def test_unprintable_or_endless_names_count_as_not_said() -> None:
 
 
 async def test_a_published_key_verifies_and_is_fetched_once(key_server: KeyServer) -> None:
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     for number in range(5):
         token = signed(RSA, "RS256", {"kid": "one"}, sub=f"u{number}")
         assert (await issuers.verify(token)).sighting.subject == f"u{number}"
@@ -184,7 +184,7 @@ async def test_a_published_key_verifies_and_is_fetched_once(key_server: KeyServe
 
 
 async def test_a_public_key_used_as_a_shared_secret_proves_nothing(key_server: KeyServer) -> None:
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"one"}').rstrip(b"=")
     body = base64.urlsafe_b64encode(json.dumps(claims()).encode()).rstrip(b"=")
@@ -195,7 +195,7 @@ async def test_a_public_key_used_as_a_shared_secret_proves_nothing(key_server: K
 
 @pytest.mark.parametrize("headers", [{"kid": "two"}, {}, {"kid": ["one"]}, {"kid": 1}])
 async def test_a_key_that_is_not_published_proves_nothing(key_server: KeyServer, headers: dict[str, Any]) -> None:
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     token = signed(OTHER_RSA, "RS256") if not headers else ""
     if headers:
         token = forged({"alg": "RS256", **headers})
@@ -204,13 +204,13 @@ async def test_a_key_that_is_not_published_proves_nothing(key_server: KeyServer,
 
 
 async def test_another_key_under_a_published_name_proves_nothing(key_server: KeyServer) -> None:
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     with pytest.raises(TokenError, match="signature"):
         await issuers.verify(signed(OTHER_RSA, "RS256", {"kid": "one"}))
 
 
 async def test_keys_named_by_the_token_itself_are_never_looked_at(key_server: KeyServer) -> None:
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     evil = KeyServer()
     evil.keys = [jwk(OTHER_RSA, "one")]
     headers = {"kid": "one", "jku": evil.address, "x5u": evil.address, "jwk": jwk(OTHER_RSA, "one")}
@@ -223,14 +223,14 @@ async def test_keys_named_by_the_token_itself_are_never_looked_at(key_server: Ke
 async def test_a_published_key_of_another_kind_or_use_proves_nothing(key_server: KeyServer) -> None:
     oct_key = {"kty": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="), "kid": "oct"}
     key_server.keys = [jwk(EC, "ec"), jwk(RSA, "enc", use="enc"), oct_key, jwk(OTHER_RSA, "good")]
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     for kid, key in (("ec", RSA), ("enc", RSA), ("oct", RSA)):
         with pytest.raises(TokenError, match="not known here"):
             await issuers.verify(signed(key, "RS256", {"kid": kid}))
 
 
 async def test_unknown_key_names_do_not_make_us_fetch_again_and_again(key_server: KeyServer) -> None:
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     for number in range(10):
         with pytest.raises(TokenError):
             await issuers.verify(signed(RSA, "RS256", {"kid": f"unknown-{number}"}))
@@ -241,7 +241,7 @@ async def test_keys_that_cannot_be_fetched_are_no_verdict_and_are_not_fetched_by
     key_server: KeyServer,
 ) -> None:
     key_server.status = 503
-    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address)])
+    issuers = Issuers([issuer(algorithm="RS256", jwks_url=key_server.address, allow_private=True)])
     tokens = [signed(RSA, "RS256", {"kid": "one"}, sub=f"u{number}") for number in range(20)]
     answers = await asyncio.gather(*(issuers.verify(token) for token in tokens), return_exceptions=True)
     assert {type(answer) for answer in answers} == {KeysUnavailable}

@@ -35,7 +35,7 @@ async def upstreams() -> AsyncIterator[Upstreams]:
 async def open_chat(
     upstreams: Upstreams, backend: Backend, body: bytes | Source = b'{"model":"m"}', connect_timeout_s: float = 2.0
 ) -> Reply:
-    target = Target.of("test", backend.url, "sk-backend")
+    target = Target.of("test", backend.url, "sk-backend", allow_private=True)
     headers = to_upstream([(b"content-type", b"application/json")], target, "request-1")
     return await upstreams.open(
         target, path="/chat/completions", body=body, headers=headers, connect_timeout_s=connect_timeout_s
@@ -89,7 +89,7 @@ async def test_the_request_on_the_wire_holds_our_headers_and_nothing_a_library_a
 
 async def test_a_get_carries_no_body(upstreams: Upstreams, backend: Backend) -> None:
     backend.answer = play.json_answer({"data": []})
-    target = Target.of("test", backend.url)
+    target = Target.of("test", backend.url, allow_private=True)
     reply = await upstreams.open(target, path="/models", body=b"", headers=[], connect_timeout_s=2, method="GET")
     assert await reply.read_all(100) == b'{"data": []}'
     assert (backend.requests[0].method, backend.requests[0].header("content-length")) == ("GET", None)
@@ -322,8 +322,19 @@ async def test_an_unknown_name_is_safe_to_retry(upstreams: Upstreams) -> None:
     assert failure.safe_to_retry
 
 
+async def test_an_address_inside_is_not_asked_unless_the_operator_says_so_and_is_safe_to_retry(
+    upstreams: Upstreams, backend: Backend
+) -> None:
+    target = Target.of("test", backend.url)
+    failure = await failure_of(
+        upstreams.open(target, path="/chat/completions", body=b"{}", headers=[], connect_timeout_s=2)
+    )
+    assert (failure.kind, failure.safe_to_retry) == ("connect", True)
+    assert "127.0.0.1" in failure.detail and "allow_private" in failure.detail and backend.connections == 0
+
+
 async def test_a_backend_that_speaks_no_tls_is_safe_to_retry(upstreams: Upstreams, backend: Backend) -> None:
-    target = Target.of("test", f"https://127.0.0.1:{backend.port}/v1")
+    target = Target.of("test", f"https://127.0.0.1:{backend.port}/v1", allow_private=True)
     backend_garbage = asyncio.ensure_future(
         upstreams.open(target, path="/x", body=b"", headers=[], connect_timeout_s=0.3)
     )
@@ -335,14 +346,14 @@ async def test_a_backend_that_speaks_no_tls_is_safe_to_retry(upstreams: Upstream
 
 async def test_a_connection_that_takes_too_long_is_safe_to_retry(upstreams: Upstreams) -> None:
     with deaf_port() as port:
-        target = Target.of("test", f"http://127.0.0.1:{port}")
+        target = Target.of("test", f"http://127.0.0.1:{port}", allow_private=True)
         failure = await failure_of(upstreams.open(target, path="/x", body=b"", headers=[], connect_timeout_s=0.2))
     assert (failure.kind, failure.safe_to_retry) == ("connect_timeout", True)
 
 
 async def test_a_call_can_be_cancelled_while_it_connects(upstreams: Upstreams) -> None:
     with deaf_port() as port:
-        target = Target.of("test", f"http://127.0.0.1:{port}")
+        target = Target.of("test", f"http://127.0.0.1:{port}", allow_private=True)
         opening = asyncio.ensure_future(upstreams.open(target, path="/x", body=b"", headers=[], connect_timeout_s=30))
         await asyncio.sleep(0.01)
         opening.cancel()

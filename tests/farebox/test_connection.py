@@ -1,0 +1,123 @@
+"""Connections whose other side says nothing, says it slowly, or says too much of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from farebox import connection
+from tests.backend import Backend, Gate, Pause, chat, stream
+from tests.house import Farebox
+from tests.security.raw import closes, connected, exchange, heard, request, statuses, whole
+from tests.streams import until
+
+SHORT_S = 0.4
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: f\r\n"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_HEAD_S", SHORT_S)
+
+
+async def dribbled(writer: asyncio.StreamWriter, byte: bytes = b"a") -> None:
+    """One byte now and then, for ever."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(byte)
+            await writer.drain()
+            await asyncio.sleep(SHORT_S / 8)
+
+
+async def closes_while_dribbling(farebox: Farebox, first: bytes, replies: int = 0) -> bool:
+    reader, writer = await connected(farebox)
+    writer.write(first)
+    dribbling = asyncio.create_task(dribbled(writer))
+    try:
+        if replies:
+            await reader.readuntil(b"\r\n\r\n")
+        return await closes(reader)
+    finally:
+        dribbling.cancel()
+        writer.transport.abort()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_connection_that_says_nothing_is_closed(farebox: Farebox) -> None:
+    reader, writer = await connected(farebox)
+    assert await closes(reader)
+    writer.transport.abort()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(farebox: Farebox) -> None:
+    assert await closes_while_dribbling(farebox, HEAD + b"x-note: ")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_second_head_of_a_connection_is_waited_for_no_longer(farebox: Farebox) -> None:
+    ada = await farebox.caller()
+    assert await closes_while_dribbling(farebox, whole(ada) + HEAD + b"x-note: ", replies=1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_rest_of_a_request_that_was_refused_is_not_waited_for(farebox: Farebox) -> None:
+    assert await closes_while_dribbling(farebox, HEAD + b"content-length: 100000\r\n\r\n", replies=1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_call_takes_its_time_and_its_connection_serves_the_next(farebox: Farebox, backend: Backend) -> None:
+    ada = await farebox.caller()
+    backend.answer = lambda seen: [Pause(2 * SHORT_S), *chat()(seen)]
+    reader, writer = await connected(farebox)
+    writer.write(whole(ada))
+    assert statuses(await heard(reader, 4 * SHORT_S)) == [200]
+    writer.write(whole(ada))  # it was idle for longer than a head may take
+    assert statuses(await heard(reader, 4 * SHORT_S)) == [200]
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        HEAD + b"x-note: " + b"a" * 400_000,
+        HEAD + b"x-note: a\r\n" * 40_000,
+        b"POST /" + b"a" * 400_000,
+        b"A" * 400_000,
+    ],
+    ids=["a value", "many headers", "a path", "a method"],
+)
+async def test_an_endless_head_is_refused(farebox: Farebox, backend: Backend, endless: bytes) -> None:
+    assert statuses(await exchange(farebox, endless)) in ([431], [400])
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nx-note: " + b"a" * 400_000, b"5;" + b"a" * 400_000], ids=["field", "size"])
+async def test_an_endless_end_or_size_of_a_chunk_is_refused(farebox: Farebox, endless: bytes) -> None:
+    ada = await farebox.caller()
+    assert statuses(await exchange(farebox, request(ada, endless, b"transfer-encoding: chunked"))) in ([431], [400])
+
+
+async def test_a_large_head_within_the_bound_is_heard(farebox: Farebox) -> None:
+    ada = await farebox.caller()
+    assert statuses(await exchange(farebox, whole(ada, b"hello", b"x-note: " + b"a" * 50_000))) == [200]
+
+
+async def test_what_is_no_http_in_the_middle_of_a_reply_ends_it_and_is_not_answered(
+    farebox: Farebox, backend: Backend
+) -> None:
+    ada, gate = await farebox.caller(), asyncio.Event()
+    backend.answer = stream([b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', Gate(gate)])
+    reader, writer = await connected(farebox)
+    body = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+    writer.write(request(ada, body, b"content-length: %d" % len(body)))
+    got = await reader.readuntil(b'"hi"')
+    writer.write(b"\0\0\0 this is no HTTP\r\n\r\n")
+    rest = await heard(reader, 2.0)
+    assert statuses(got + rest) == [200]
+    writer.transport.abort()
+    await until(lambda: not farebox.run.gateway.running)
+    (charge,) = await farebox.charges()
+    assert charge["outcome"] == "caller_left"
