@@ -30,7 +30,7 @@ from ledger.hold import CallFacts
 from ledger.journal import TOKENS
 from ledger.money import NANO, format_usd
 from ledger.price import PPM, TOKEN_PRICE, Price, charge_amount
-from ledger.store import NotEnough, OutsideDone, OutsideOrder
+from ledger.store import MonthClosed, NotEnough, OutsideDone, OutsideOrder
 from ledger.usage import KINDS, TOKEN_KINDS, Usage
 from ledger.usage_read import ids_of
 from ledger.wallet import token_wallet_id
@@ -153,6 +153,8 @@ async def _charge(house: AdminHouse, caller: Caller, order: OutsideOrder, standi
     except NotEnough as error:
         left = format_usd(error.available)
         raise conflict(f"The wallet has {left} USD free, which does not cover it.", available=left) from None
+    except MonthClosed as error:
+        raise conflict(f"Nothing can be charged into it: {error}.", code="month-closed") from None
 
 
 def _order(

@@ -143,7 +143,7 @@ async def _partitions(connection: asyncpg.Connection) -> list[Found]:
         said = f"missing: {', '.join(missing)}; a running Farebox makes them"
         found.append(Found(_AREA, "months ahead", "warning", said))
     if strays:
-        said = f"rows of {', '.join(strays)} stand outside their months, in the default partition"
+        said = f"rows of {', '.join(strays)} stand in the default partition: `farebox partitions home` moves them"
         found.append(Found(_AREA, "months", "warning", said))
     return found or [Found(_AREA, "months ahead", "ok", f"this one and {_MONTHS_AHEAD} more")]
 

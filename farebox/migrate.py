@@ -21,11 +21,21 @@ from sqlalchemy.pool import NullPool
 import migrations
 
 _ADVISORY_KEY = 0x66617265626F78  # "farebox": the same in every release, or two releases would not see each other
-_TURN_SECONDS = 120.0
-_LOCK_TIMEOUT_MS = 2_000
-_LOCK_TRIES = 10
+_TURN_SECONDS = 1800.0  # another one may be building indexes on a large ledger
+# Whoever comes after a step that waits for a lock waits with it: no longer than this, and then again a while later.
+_LOCK_TIMEOUT_MS = 500
+_LOCK_TRIES = 120
 _LOCK_PAUSE_SECONDS = 1.0
-_LOCK_NOT_AVAILABLE = "55P03"
+_LOCKED_BY_OTHERS = ("55P03", "40P01", "57014")  # lock not available, deadlock, locks not together in time
+_SAID_BY_A_STEP = "P0001"  # it cannot be done on this database, and the message says why
+
+_OLDEST = """
+    SELECT format('%s (process %s) for %s s', coalesce(nullif(application_name, ''), usename), pid,
+                  extract(epoch FROM clock_timestamp() - xact_start)::int)
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+    ORDER BY xact_start LIMIT 1
+"""
 
 State = Literal["current", "behind", "unknown", "empty"]
 
@@ -64,13 +74,14 @@ async def status(database_url: str) -> Status:
         return await connection.run_sync(_status)
 
 
-async def upgrade(database_url: str) -> None:
-    """Run the steps that are missing; nothing to do is no error. Safe when several replicas start together.
+async def upgrade(database_url: str, to: str = "head") -> None:
+    """Run the steps that are missing (up to one of them); nothing to do is no error. Safe when several replicas start
+    together.
 
     Raises MigrationError if the schema is a newer release's, or if a lock in the database could not be had in time.
     """
     async with _turn(database_url) as connection:
-        await _patiently(connection, lambda config: command.upgrade(config, "head"))
+        await _patiently(connection, lambda config: command.upgrade(config, to))
 
 
 async def downgrade(database_url: str, steps: int | None = 1) -> None:
@@ -102,7 +113,6 @@ async def _turn(database_url: str) -> AsyncIterator[AsyncConnection]:
     """
     async with _connect(database_url) as connection:
         await _take_turn(connection)
-        # A step that waits for a lock makes every later query on that table wait behind it: rather try again.
         await connection.execute(text(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}"))
         await connection.commit()
         found = await connection.run_sync(_status)
@@ -128,11 +138,28 @@ async def _patiently(connection: AsyncConnection, run: Callable[[Config], None])
             return
         except DBAPIError as error:
             await connection.rollback()
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            state = getattr(error.orig, "sqlstate", None)
+            if state == _SAID_BY_A_STEP:
+                raise MigrationError(_said(error)) from None
+            if state not in _LOCKED_BY_OTHERS:
                 raise
             if not tries_left:
-                raise MigrationError(f"A step found its table locked {_LOCK_TRIES} times: {error.orig}") from error
+                raise MigrationError(await _locked(connection, error)) from error
         await asyncio.sleep(_LOCK_PAUSE_SECONDS)
+
+
+def _said(error: DBAPIError) -> str:
+    """The database's own words."""
+    return str(error.orig.args[0] if error.orig else error).rpartition("'>: ")[2]
+
+
+async def _locked(connection: AsyncConnection, error: DBAPIError) -> str:
+    oldest = await connection.scalar(text(_OLDEST))
+    await connection.rollback()
+    hint = f" The oldest transaction is that of {oldest}." if oldest else ""
+    return (
+        f"A step found its tables locked {_LOCK_TRIES} times: {error.orig}.{hint} What is done stays done: try again."
+    )
 
 
 def _run(connection: Connection, run: Callable[[Config], None]) -> None:
@@ -150,14 +177,14 @@ def _config() -> Config:
     return config
 
 
-def _steps() -> list[str]:
+def all_steps() -> list[str]:
     """Every revision, the first one first."""
     scripts = ScriptDirectory.from_config(_config())
     return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
 def _status(connection: Connection) -> Status:
-    current, steps = MigrationContext.configure(connection).get_current_revision(), _steps()
+    current, steps = MigrationContext.configure(connection).get_current_revision(), all_steps()
     connection.rollback()  # a question leaves no transaction open
     return Status(current, steps[-1], _state(current, steps))
 
@@ -171,7 +198,7 @@ def _state(current: str | None, steps: list[str]) -> State:
 
 
 def _below(connection: Connection, count: int) -> str:
-    current, steps = _status(connection).current, _steps()
+    current, steps = _status(connection).current, all_steps()
     done = 0 if current is None else steps.index(current) + 1
     if not 1 <= count <= done:
         raise MigrationError(f"There are {done} steps to undo, and {count} were asked for.")

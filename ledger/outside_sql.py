@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from ledger.hold import Closing, Hold, Outcome, Settlement, State, settle
 from ledger.ids import uuid7_at
 from ledger.price import BY_AMOUNT, charge_amount
 from ledger.renewal import book_due
-from ledger.store import NotEnough, OutsideDone, OutsideOrder
+from ledger.store import MonthClosed, NotEnough, OutsideDone, OutsideOrder
 from ledger.usage import Usage, UsageSource
 from ledger.vault import Vault
 from ledger.wallet import Wallet
@@ -33,9 +33,10 @@ class Outside(Vault):
 
         What the wallet does not cover is overrun, unless it must: then NotEnough, and nothing is booked. Raises
         LookupError for an unknown wallet, ValueError for an order that names neither or both of a price and an amount,
-        an amount below zero, or an instant in the future.
+        an amount below zero, or an instant in the future; MonthClosed where that month is sealed.
         """
         amount = _amount(order)
+        await self._make_month(order.at)
         async with self._transaction() as connection:
             drawer = await wait_for_drawer(connection, order.wallet_id)
             wallet, now = drawer.wallets[order.wallet_id], drawer.now
@@ -46,7 +47,11 @@ class Outside(Vault):
                 statements.INSERT_OUTSIDE, order.ref, request_id, wallet.id, order.amount, order.at
             ):
                 known = await connection.fetchrow(statements.OUTSIDE_KNOWN, order.ref)
+                if known is None:
+                    raise MonthClosed(f"{order.ref} is charged, in a month that is detached")
                 return OutsideDone(known["request_id"], known["amount"], known["overrun"], False)
+            if await connection.fetchval(statements.MONTH_CLOSED, order.at):
+                raise MonthClosed(f"the month of {order.at:%Y-%m} is sealed")
             await read_grants(connection, drawer.wallets)
             booking, before = Booking(), wallet.available
             booking.take_back("expiry", wallet.expire(now), now)
@@ -61,6 +66,12 @@ class Outside(Vault):
             change = Change("charge.outside", "charge", str(request_id), {"available": before}, after)
             await append(connection, by, change)
         return OutsideDone(request_id, amount, closing.overrun, True)
+
+    async def _make_month(self, at: datetime) -> None:
+        """See that there are tables for what was done then. By itself, for it locks the default partitions."""
+        async with self._connection() as connection:
+            if await connection.fetchval(statements.MONTH_MISSING, at):
+                await connection.fetchval(statements.MAKE_MONTH, at)
 
     async def _charge(
         self, connection: Any, booking: Booking, wallet: Wallet, event: Settlement, must_cover: bool

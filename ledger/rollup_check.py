@@ -7,11 +7,14 @@ breaks nothing; a charge that was counted twice, wrongly or not at all does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 from uuid import UUID
 
-from ledger.ids import floor, instant_of
+import msgspec
+
+from ledger.ids import instant_of
+from ledger.months import bounds, month_of, plus
 from ledger.rollup import HOUSE_MEASURES, MEASURES, TABLES, measures
 from ledger.usage import INPUT_KINDS, OUTPUT_KINDS
 
@@ -44,10 +47,10 @@ Sums = dict[tuple[date, str], tuple[int, ...]]
 
 async def check(connection: Any) -> tuple[int, list[str]]:
     """How many sums were compared, and a line for each that differs. On an asyncpg connection, in a transaction."""
-    bounds = await connection.fetchrow(_BOUNDS)
-    months = list(_months(bounds["first"], bounds["last"]))
-    charged = _plus(*[await _charged(connection, words, months) for words in (_LAST_WORDS, _ONLY_WORDS)])
-    queued = await _charged(connection, _QUEUED, months) if bounds["queued"] else {}
+    found = await connection.fetchrow(_BOUNDS)
+    months = list(_months(found["first"], found["last"]))
+    charged = _plus(await _carried(connection), await _all_charged(connection, months))
+    queued = await _charged(connection, _QUEUED, months) if found["queued"] else {}
     expected = _plus(charged, {key: tuple(-value for value in values) for key, values in queued.items()})
     broken = []
     for table in TABLES:
@@ -64,14 +67,34 @@ async def check(connection: Any) -> tuple[int, list[str]]:
     return len(expected) * len(TABLES), broken
 
 
+async def charged_in(connection: Any, month: date) -> dict[str, dict[str, int]]:
+    """What the charges of one month come to, by currency and measure: what its seal carries."""
+    sums = await _all_charged(connection, [month])
+    return {currency: dict(zip(_COMPARED, values, strict=True)) for (_, currency), values in sums.items()}
+
+
+async def _carried(connection: Any) -> Sums:
+    """What the charges of detached months came to."""
+    rows = await connection.fetch("SELECT month, charged::text AS charged FROM month_seals WHERE state = 'detached'")
+    return {
+        (row["month"], currency): tuple(sums[each] for each in _COMPARED)
+        for row in rows
+        for currency, sums in msgspec.json.decode(row["charged"], type=dict[str, dict[str, int]]).items()
+    }
+
+
+async def _all_charged(connection: Any, months: list[date]) -> Sums:
+    return _plus(*[await _charged(connection, words, months) for words in (_LAST_WORDS, _ONLY_WORDS)])
+
+
 def _months(first: UUID | None, last: UUID | None) -> Iterator[date]:
     """The months the ids are of, each by its first day."""
     if first is None or last is None:
         return
-    month, end = (instant_of(each).astimezone(UTC).date().replace(day=1) for each in (first, last))
+    month, end = (month_of(instant_of(each)) for each in (first, last))
     while month <= end:
         yield month
-        month = date(month.year + month.month // 12, month.month % 12 + 1, 1)
+        month = plus(month, 1)
 
 
 def _tokens(kinds: tuple[str, ...]) -> str:
@@ -96,7 +119,10 @@ _VALUES = {
 
 def _summed(source: str, sign: str = "1") -> str:
     values = ", ".join(f"sum(({sign}) * ({_VALUES[each]}))::bigint" for each in _COMPARED)
-    return f"SELECT width_bucket(c.request_id, $1::uuid[]) AS month, c.currency, {values} FROM {source} GROUP BY 1, 2"
+    return f"""
+        SELECT width_bucket(c.request_id, $1::uuid[]) AS month, c.currency, {values} FROM {source}
+            AND c.request_id >= $2 AND c.request_id < $3 GROUP BY 1, 2
+    """
 
 
 # The many and the few in two queries: the first one can then be shared among the server's processes.
@@ -107,17 +133,17 @@ _ONLY_WORDS = _summed(
 )
 _QUEUED = _summed(
     """charges_to_roll q JOIN charges c ON c.request_id = q.request_id
-           AND (c.rev = q.rev OR (c.rev = 'provisional' AND q.rev <> 'provisional'))""",
+           AND (c.rev = q.rev OR (c.rev = 'provisional' AND q.rev <> 'provisional')) WHERE true""",
     "CASE WHEN c.rev = q.rev THEN 1 ELSE -1 END",
 )
 
 
 async def _charged(connection: Any, query: str, months: list[date]) -> Sums:
-    floors = [floor(datetime(month.year, month.month, 1, tzinfo=UTC)) for month in months]
-    return {
-        (months[row[0] - 1], row[1]): tuple(row)[2:]
-        for row in (await connection.fetch(query, floors) if floors else ())
-    }
+    if not months:
+        return {}
+    floors = [bounds(month)[0] for month in months]
+    rows = await connection.fetch(query, floors, floors[0], bounds(months[-1])[1])
+    return {(months[row[0] - 1], row[1]): tuple(row)[2:] for row in rows}
 
 
 async def _rolled(connection: Any, table: str) -> Sums:

@@ -157,6 +157,24 @@ DRIFT = """
     WHERE w.spendable <> coalesce(g.live, 0)
 """
 
+STRAYS = """
+    SELECT (SELECT count(*) FROM (SELECT FROM holds_default LIMIT 10000) AS h)
+         + (SELECT count(*) FROM (SELECT FROM charges_default LIMIT 10000) AS c)
+         + (SELECT count(*) FROM (SELECT FROM journal_entries_default LIMIT 10000) AS e)
+         + (SELECT count(*) FROM (SELECT FROM postings_default LIMIT 10000) AS p)
+"""
+
+# Ids are of version 7: the oldest events are the first of the index.
+FORGET = """
+    WITH events AS (
+        DELETE FROM system_events WHERE id = ANY (ARRAY(
+            SELECT id FROM system_events WHERE id < uuid7_floor(now() - interval '180 days') ORDER BY id LIMIT 10000))
+        RETURNING 1
+    ),
+    gone AS (DELETE FROM replicas WHERE beat_at < clock_timestamp() - interval '1 day' RETURNING 1)
+    SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM gone)
+"""
+
 OPEN_WALLET = """
     INSERT INTO wallets (id, currency, due_at) VALUES ($1, $2, '-infinity') ON CONFLICT (id) DO NOTHING
 """
@@ -196,6 +214,19 @@ INSERT_OUTSIDE = """
 OUTSIDE_KNOWN = """
     SELECT request_id, c.amount, c.overrun FROM outside_charges o JOIN charges c USING (request_id) WHERE ref = $1
 """
+
+# Before the oldest month that is attached everything is detached.
+MONTH_CLOSED = """
+    SELECT EXISTS (SELECT FROM month_seals WHERE month = date_trunc('month', $1::timestamptz AT TIME ZONE 'UTC')::date)
+        OR uuid7_floor($1) < attached_from()
+"""
+
+MONTH_MISSING = """
+    SELECT to_regclass('postings' || to_char($1::timestamptz AT TIME ZONE 'UTC', '_YYYYMM')) IS NULL
+        AND uuid7_floor($1) >= attached_from()
+"""
+
+MAKE_MONTH = "SELECT ensure_month(date_trunc('month', $1::timestamptz AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')"
 
 INSERT_CLOSED_HOLD = """
     INSERT INTO holds (id, wallet_id, amount, spent, state, price_version, factor_ppm, facts, owner, expires_at,

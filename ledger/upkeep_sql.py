@@ -1,4 +1,5 @@
-"""The bank's upkeep in Postgres: who lives, whether it can answer, whether it adds up, months made ahead."""
+"""The bank's upkeep in Postgres: who lives, whether it can answer, whether it adds up, months made ahead, what is
+forgotten."""
 
 from __future__ import annotations
 
@@ -35,6 +36,18 @@ class Upkeep(Vault):
                 raise BankUnavailable("the bank is read-only")
 
     async def make_months(self, ahead: int = 2) -> int:
-        """Make the partitions of this month and the next ``ahead``; how many were missing."""
+        """Make the partitions of the month before this one, of this one and of the next ``ahead``; how many were made.
+        One that somebody's long reading keeps from being made is left for the next time."""
         async with self._connection() as connection:
             return int(await connection.fetchval("SELECT ensure_partitions($1)", ahead))
+
+    async def strays(self) -> int:
+        """How many rows stand outside their months, in the default partitions; counted up to 10 000 of each table."""
+        async with self._connection() as connection:
+            return int(await connection.fetchval(statements.STRAYS))
+
+    async def forget(self) -> int:
+        """Forget events of the system older than half a year, 10 000 at a time, and replicas that were killed; how many
+        rows."""
+        async with self._connection() as connection:
+            return int(await connection.fetchval(statements.FORGET))

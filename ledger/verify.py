@@ -1,6 +1,7 @@
 """Recomputes every invariant of the ledger, from the facts alone, in one consistent snapshot.
 
-Each check answers with the rows that break it; none means it holds. Nothing is repaired here.
+Each check answers with the rows that break it; none means it holds. Nothing is repaired here. Of a month that is
+detached the sums that its seal carries stand for its rows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ledger import audit, rollup_check, verify_books, verify_calls, verify_orders
+from ledger import audit, rollup_check, verify_books, verify_calls, verify_months, verify_orders
 from ledger.verify_books import Checked
 
 _SHOWN = 5
@@ -55,6 +56,7 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], Awaitable[Checked]]], ...] = (
     ("I12", "refunds of a call come to no more than its charge; each is its entry", verify_orders.refunds),
     ("I13", "each credit is its entry; each charge from outside is a charge", verify_orders.credits),
     ("I14", "the statistics and what waits to be counted = the charges", rollup_check.check),
+    ("I15", "every row stands in its month; a sealed month carries what its seal says", verify_months.check),
 )
 
 

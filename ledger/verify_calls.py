@@ -13,13 +13,14 @@ import msgspec
 from ledger.journal import TOKENS
 from ledger.price import BY_AMOUNT, BY_TOKENS, TOKEN_PRICE, Price, Rates, charge_amount
 from ledger.usage import KINDS, Usage
-from ledger.verify_books import Checked
+from ledger.verify_books import MANY, Checked, broken_rows
 
 _GRACE_S = 60
 
 
 async def holds(connection: Any) -> Checked:
-    rows = await connection.fetch(
+    rows = await broken_rows(
+        connection,
         """
         SELECT h.id, h.state, h.spent, coalesce(p.drawn, 0) AS drawn FROM holds h
         LEFT JOIN (
@@ -27,9 +28,10 @@ async def holds(connection: Any) -> Checked:
             JOIN postings p ON p.entry_id = c.entry_id AND p.wallet_id IS NOT NULL GROUP BY c.request_id
         ) p ON p.request_id = h.id
         WHERE h.spent <> coalesce(p.drawn, 0) OR (h.state = 'quarantine' AND h.spent > h.amount)
-        """
+        """,
     )
-    late = await connection.fetch(
+    late = await broken_rows(
+        connection,
         "SELECT id, state FROM holds WHERE state IN ('open', 'quarantine') "
         "AND release_at < now() - make_interval(secs => $1)",
         _GRACE_S,
@@ -41,18 +43,19 @@ async def holds(connection: Any) -> Checked:
 
 
 async def charged_once(connection: Any) -> Checked:
-    rows = await connection.fetch(
-        "SELECT request_id FROM charges WHERE rev <> 'provisional' GROUP BY request_id HAVING count(*) > 1"
+    rows = await broken_rows(
+        connection, "SELECT request_id FROM charges WHERE rev <> 'provisional' GROUP BY request_id HAVING count(*) > 1"
     )
-    uncharged = await connection.fetch(
+    uncharged = await broken_rows(
+        connection,
         """
         SELECT h.id, h.state FROM holds h
         WHERE (h.state IN ('settled', 'quarantine')) <> EXISTS (SELECT 1 FROM charges c WHERE c.request_id = h.id)
           AND h.state <> 'open'
-        """
+        """,
     )
-    stray = await connection.fetch(
-        "SELECT c.request_id FROM charges c LEFT JOIN holds h ON h.id = c.request_id WHERE h.id IS NULL"
+    stray = await broken_rows(
+        connection, "SELECT c.request_id FROM charges c LEFT JOIN holds h ON h.id = c.request_id WHERE h.id IS NULL"
     )
     broken = [f"call {r['request_id']} is charged twice" for r in rows]
     broken += [f"hold {r['id']} is {r['state']} and its charge does not say so" for r in uncharged]
@@ -69,10 +72,11 @@ async def amounts(connection: Any) -> Checked:
         usage = _usage(row["usage"])
         if row["amount"] == 0 and usage == Usage():
             continue  # nothing was consumed, or nothing was known yet
-        if fault := _fault(row, usage, prices):
+        if len(broken) < MANY and (fault := _fault(row, usage, prices)):
             broken.append(f"charge {row['request_id']} {row['rev']}: {fault}")
-    foreign = await connection.fetch(
-        "SELECT c.request_id FROM charges c JOIN wallets w ON w.id = c.wallet_id WHERE c.currency <> w.currency"
+    foreign = await broken_rows(
+        connection,
+        "SELECT c.request_id FROM charges c JOIN wallets w ON w.id = c.wallet_id WHERE c.currency <> w.currency",
     )
     return count, broken + [f"charge {r['request_id']} is not in its wallet's currency" for r in foreign]
 
@@ -93,15 +97,18 @@ def _fault(row: Any, usage: Usage | None, prices: dict[int, Price]) -> str:
 
 
 async def revenue(connection: Any) -> Checked:
-    rows = await connection.fetch(
+    rows = await broken_rows(
+        connection,
         """
-        SELECT c.request_id, c.last, coalesce(sum(-p.amount), 0) AS revenue FROM (
-            SELECT request_id, coalesce(max(amount) FILTER (WHERE rev <> 'provisional'), max(amount)) AS last,
-                   array_agg(entry_id) AS entries
-            FROM charges GROUP BY request_id
-        ) c LEFT JOIN postings p ON p.entry_id = ANY (c.entries) AND p.account = 'rev:usage'
-        GROUP BY c.request_id, c.last HAVING coalesce(sum(-p.amount), 0) <> c.last
-        """
+        SELECT request_id, last, revenue FROM (
+            SELECT c.request_id, coalesce(max(c.amount) FILTER (WHERE c.rev <> 'provisional'), max(c.amount)) AS last,
+                   coalesce(sum(p.revenue), 0) AS revenue
+            FROM charges c LEFT JOIN (
+                SELECT entry_id, -sum(amount) AS revenue FROM postings WHERE account = 'rev:usage' GROUP BY entry_id
+            ) p ON p.entry_id = c.entry_id
+            GROUP BY c.request_id
+        ) calls WHERE last <> revenue
+        """,
     )
     broken = [f"call {r['request_id']}: charged {r['last']}, booked {r['revenue']}" for r in rows]
     count = await connection.fetchval("SELECT count(DISTINCT request_id) FROM charges")
@@ -109,11 +116,12 @@ async def revenue(connection: Any) -> Checked:
 
 
 async def usages(connection: Any) -> Checked:
-    broken, count = [], 0
+    broken: list[str] = []
+    count = 0
     async for row in _charges(connection):
         count += 1
         usage = _usage(row["usage"])
-        if usage is None or any(getattr(usage, kind) < 0 for kind in KINDS):
+        if len(broken) < MANY and (usage is None or any(getattr(usage, kind) < 0 for kind in KINDS)):
             broken.append(f"charge {row['request_id']} {row['rev']}: usage {row['usage']}")
     return count, broken
 

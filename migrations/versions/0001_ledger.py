@@ -157,36 +157,46 @@ _UUID7_FLOOR = """
     $$
 """
 
-# A new month is made beside the parent and attached: that takes a weaker lock on the parent than PARTITION OF does.
-# Rows of it which the default partition already took in keep that month from being made; the others are made, still.
-_ENSURE_PARTITIONS = """
-    CREATE FUNCTION ensure_partitions(months_ahead integer) RETURNS integer LANGUAGE plpgsql AS $$
+# A month is made beside the parent and attached: that takes a weaker lock on the parent than PARTITION OF does. The
+# default partition is locked for a moment, too: where that cannot be had soon, others should not wait with us, and it
+# is tried again later. Rows of the month which the default partition already took in keep it from being made; the
+# others are made, still.
+_ENSURE_MONTH = """
+    CREATE FUNCTION ensure_month(month timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
     DECLARE
         parent text;
-        month timestamptz;
         child text;
         made integer := 0;
     BEGIN
         PERFORM pg_advisory_xact_lock(hashtext('farebox.partitions'));
-        FOR i IN 0..months_ahead LOOP
-            month := (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => i)) AT TIME ZONE 'UTC';
-            FOREACH parent IN ARRAY ARRAY['holds', 'charges', 'journal_entries', 'postings'] LOOP
-                child := parent || to_char(month AT TIME ZONE 'UTC', '_YYYYMM');
-                CONTINUE WHEN to_regclass(child) IS NOT NULL;
-                BEGIN
-                    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
-                    PERFORM guard_partition(parent, child);
-                    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, child,
-                                   uuid7_floor(month),
-                                   uuid7_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'));
-                    made := made + 1;
-                EXCEPTION WHEN check_violation THEN
-                    RAISE WARNING '% stays in the default partition: %', child, SQLERRM;
-                END;
-            END LOOP;
+        PERFORM set_config('lock_timeout', '500ms', true);
+        FOREACH parent IN ARRAY ARRAY['holds', 'charges', 'journal_entries', 'postings'] LOOP
+            child := parent || to_char(month AT TIME ZONE 'UTC', '_YYYYMM');
+            CONTINUE WHEN to_regclass(child) IS NOT NULL;
+            BEGIN
+                EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
+                PERFORM guard_partition(parent, child);
+                EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, child,
+                               uuid7_floor(month),
+                               uuid7_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'));
+                made := made + 1;
+            EXCEPTION
+                WHEN check_violation THEN RAISE WARNING '% stays in the default partition: %', child, SQLERRM;
+                WHEN lock_not_available THEN RAISE WARNING '% is put off: %', child, SQLERRM;
+            END;
         END LOOP;
         RETURN made;
     END $$
+"""
+
+# From the month before this one on: a call of its last moments may still be told by a clock that is a little behind.
+_ENSURE_PARTITIONS = """
+    CREATE FUNCTION ensure_partitions(months_ahead integer) RETURNS integer LANGUAGE sql AS $$
+        SELECT sum(ensure_month(month AT TIME ZONE 'UTC'))::integer
+        FROM generate_series(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month',
+                             date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead),
+                             interval '1 month') AS month
+    $$
 """
 
 # Row triggers come to a partition from its parent; those for whole statements do not, and would be passed by naming it.
@@ -324,13 +334,13 @@ def upgrade() -> None:
             f"CREATE TRIGGER facts_are_kept BEFORE UPDATE OR DELETE ON {table} "
             "FOR EACH ROW EXECUTE FUNCTION facts_are_kept()"
         )
-    for statement in (_ENSURE_PARTITIONS, _OPEN_HOLDS, _BEAT_HOLDS):
+    for statement in (_ENSURE_MONTH, _ENSURE_PARTITIONS, _OPEN_HOLDS, _BEAT_HOLDS):
         op.execute(statement)
     op.execute("SELECT ensure_partitions(2)")
 
 
 def downgrade() -> None:
-    for function in ("beat_holds", "open_holds", "ensure_partitions", "guard_partition"):
+    for function in ("beat_holds", "open_holds", "ensure_partitions", "ensure_month", "guard_partition"):
         op.execute(f"DROP FUNCTION {function}")
     for table in ("replicas", "postings", "journal_entries", "charges", "holds", "grants", "wallets"):
         op.execute(f"DROP TABLE {table}")

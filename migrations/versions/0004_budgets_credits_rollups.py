@@ -1,10 +1,14 @@
 """Budgets, credits and refunds on record, charges made outside, money in tokens, and the roll-ups of statistics.
 
 ``charges_to_roll`` is filled in the transaction that posts a charge and emptied in the one that counts it: a charge is
-counted exactly once, whatever dies in between.
+counted exactly once, whatever dies in between. Charges that are there already are queued by batches, before anything
+else; those of the last hour, to which others may still be added meanwhile, at the end, with the charges locked.
 """
 
 from alembic import op
+from sqlalchemy import text
+
+from migrations import gently
 
 revision = "0004"
 down_revision = "0003"
@@ -97,13 +101,6 @@ _TABLES = [
     )
     """,
     "COMMENT ON COLUMN outside_charges.amount IS 'what was asked, where it was asked by amount and not by usage'",
-    """
-    CREATE TABLE charges_to_roll (
-        request_id uuid NOT NULL,
-        rev text NOT NULL,
-        posted_at timestamptz NOT NULL DEFAULT now()
-    )
-    """,
     *(
         _USAGE_BY_TIME.format(unit=unit, type=kind)
         for unit, kind in (("hour", "timestamptz"), ("day", "date"), ("month", "date"))
@@ -154,6 +151,24 @@ _TABLES = [
     ) WITH (fillfactor = 70)
     """,
 ]
+
+_QUEUE = """
+    CREATE TABLE IF NOT EXISTS charges_to_roll (
+        request_id uuid NOT NULL,
+        rev text NOT NULL,
+        posted_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+
+_QUEUE_SOME = """
+    INSERT INTO charges_to_roll (request_id, rev) SELECT request_id, rev FROM charges
+    WHERE request_id > CAST(:after AS uuid) AND request_id <= CAST(:upto AS uuid)
+"""
+
+_QUEUE_REST = """
+    INSERT INTO charges_to_roll (request_id, rev) SELECT request_id, rev FROM charges
+    WHERE request_id >= CAST(:since AS uuid)
+"""
 
 _NEW = (
     "budgets",
@@ -464,10 +479,17 @@ _BEAT_HOLDS_BEFORE = """
 
 
 def upgrade() -> None:
+    since = str(op.get_bind().execute(text("SELECT uuid7_floor(now() - interval '1 hour')")).scalar())
+    with gently.each_for_itself():
+        op.execute(_QUEUE)
+        op.execute("TRUNCATE charges_to_roll")  # a step that broke off here left some
+        gently.in_batches("charges", "request_id", since, _QUEUE_SOME)
+    gently.take("wallets", "holds", "charges")
     for statement in _TABLES:
         op.execute(statement)
     op.execute("ALTER TABLE holds ADD COLUMN budget_ids uuid[], ADD COLUMN budget_limits bigint[]")
     op.execute("ALTER TABLE wallets ADD COLUMN merged_into uuid REFERENCES wallets (id)")
+    # It names nobody yet, so it is made at once.
     op.execute("CREATE INDEX wallets_merged ON wallets (merged_into) WHERE merged_into IS NOT NULL")
     op.execute("ALTER TABLE charges ADD COLUMN currency text NOT NULL DEFAULT 'USD'")
     for table in _FACTS:
@@ -479,7 +501,7 @@ def upgrade() -> None:
             f"CREATE TRIGGER facts_are_kept_whole BEFORE TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION facts_are_kept()"
         )
-    op.execute("INSERT INTO charges_to_roll (request_id, rev) SELECT request_id, rev FROM charges")
+    op.get_bind().execute(text(_QUEUE_REST), {"since": since})
     _replace_functions(_OPEN_HOLDS, _BEAT_HOLDS)
 
 
@@ -489,6 +511,7 @@ def _replace_functions(open_holds: str, beat_holds: str) -> None:
 
 
 def downgrade() -> None:
+    gently.take("wallets", "holds", "charges")
     _replace_functions(_OPEN_HOLDS_BEFORE, _BEAT_HOLDS_BEFORE)
     op.execute("ALTER TABLE wallets DROP COLUMN merged_into")
     op.execute("ALTER TABLE charges DROP COLUMN currency")

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from migrations import gently
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -48,39 +50,29 @@ _KEY_COLUMNS = (
     "acted_by text NOT NULL DEFAULT ''",
 )
 
-_INDEXES = [
-    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    "CREATE INDEX api_keys_of_services ON api_keys (id) WHERE user_id IS NULL",
-    "CREATE INDEX users_by_text ON users USING gin ((lower(email || ' ' || name || ' ' || subject)) gin_trgm_ops)",
-    "CREATE INDEX users_by_age ON users (created_at, id)",
-    "CREATE INDEX users_by_tier ON users (tier, id)",
-    "CREATE INDEX users_with_next_tier ON users (next_tier_at) WHERE next_tier_at IS NOT NULL",
-    "CREATE INDEX users_merged ON users (merged_into) WHERE merged_into IS NOT NULL",
-    "CREATE INDEX charges_by_model ON charges (model, request_id)",
-    "CREATE INDEX charges_by_tier ON charges (tier, request_id)",
-    "CREATE INDEX charges_by_task ON charges (task, request_id) WHERE task <> ''",
-    "CREATE INDEX charges_by_chat ON charges (chat_id, request_id) WHERE chat_id <> ''",
-    "CREATE INDEX charges_by_key ON charges (key_id, request_id) WHERE key_id IS NOT NULL",
-    # What is usual is soon found without an index; what is rare has one of its own size.
-    "CREATE INDEX charges_by_route ON charges (route, request_id) WHERE route <> 'chat.completions'",
-    "CREATE INDEX charges_by_outcome ON charges (outcome, request_id) WHERE outcome <> 'completed'",
-    "CREATE INDEX charges_by_source ON charges (usage_source, request_id) WHERE usage_source <> 'reported'",
-    "CREATE INDEX charges_large ON charges (request_id) WHERE amount >= 100000000",
-]
+_INDEXES = (
+    ("api_keys", "api_keys_of_services", "(id) WHERE user_id IS NULL"),
+    ("users", "users_by_text", "USING gin ((lower(email || ' ' || name || ' ' || subject)) gin_trgm_ops)"),
+    ("users", "users_by_age", "(created_at, id)"),
+    ("users", "users_by_tier", "(tier, id)"),
+    ("users", "users_with_next_tier", "(next_tier_at) WHERE next_tier_at IS NOT NULL"),
+    ("users", "users_merged", "(merged_into) WHERE merged_into IS NOT NULL"),
+)
 
 _CHARGE_INDEXES = (
-    "charges_by_model",
-    "charges_by_tier",
-    "charges_by_task",
-    "charges_by_chat",
-    "charges_by_key",
-    "charges_by_route",
-    "charges_by_outcome",
-    "charges_by_source",
-    "charges_large",
+    ("charges", "charges_by_model", "(model, request_id)"),
+    ("charges", "charges_by_tier", "(tier, request_id)"),
+    ("charges", "charges_by_task", "(task, request_id) WHERE task <> ''"),
+    ("charges", "charges_by_chat", "(chat_id, request_id) WHERE chat_id <> ''"),
+    ("charges", "charges_by_key", "(key_id, request_id) WHERE key_id IS NOT NULL"),
+    # What is usual is soon found without an index; what is rare has one of its own size.
+    ("charges", "charges_by_route", "(route, request_id) WHERE route <> 'chat.completions'"),
+    ("charges", "charges_by_outcome", "(outcome, request_id) WHERE outcome <> 'completed'"),
+    ("charges", "charges_by_source", "(usage_source, request_id) WHERE usage_source <> 'reported'"),
+    ("charges", "charges_large", "(request_id) WHERE amount >= 100000000"),
 )
-_USER_INDEXES = ("users_by_text", "users_by_age", "users_by_tier", "users_with_next_tier", "users_merged")
 
+_SPEAKS = "api_keys_speak_for_someone"
 _SPEAKS_FOR_SOMEONE_BEFORE = "user_id IS NOT NULL OR ('forward_users' = ANY (scopes) AND realm <> '')"
 _SPEAKS_FOR_SOMEONE = "user_id IS NOT NULL OR (scopes && '{forward_users,charges}' AND realm <> '')"
 
@@ -112,13 +104,19 @@ _MEMBERSHIP_NOTICE = """
 
 
 def upgrade() -> None:
-    for statement in _TABLES:
+    with gently.each_for_itself():
+        op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+        _columns("ADD COLUMN IF NOT EXISTS {}")
+        gently.check("api_keys", f"{_SPEAKS}_or_charge", _SPEAKS_FOR_SOMEONE)
+        for each in (*_INDEXES, *_CHARGE_INDEXES):
+            gently.index(*each)
+    gently.take("wallets", "charges", "users", "api_keys")
+    for each in _CHARGE_INDEXES:
+        gently.adopt(*each)
+    for statement in (*_TABLES, _MEMBERSHIP_NOTICE):
         op.execute(statement)
-    op.execute("ALTER TABLE users " + ", ".join(f"ADD COLUMN {column}" for column in _USER_COLUMNS))
-    op.execute("ALTER TABLE api_keys " + ", ".join(f"ADD COLUMN {column}" for column in _KEY_COLUMNS))
-    for statement in (*_INDEXES, _MEMBERSHIP_NOTICE):
-        op.execute(statement)
-    _keys_speak_for(_SPEAKS_FOR_SOMEONE)
+    op.execute(f"ALTER TABLE api_keys DROP CONSTRAINT {_SPEAKS}")
+    op.execute(f"ALTER TABLE api_keys RENAME CONSTRAINT {_SPEAKS}_or_charge TO {_SPEAKS}")
     op.execute(
         "CREATE TRIGGER tell_replicas_insert AFTER INSERT OR UPDATE OR DELETE ON groups "
         "FOR EACH ROW EXECUTE FUNCTION tell_replicas('id')"
@@ -130,9 +128,9 @@ def upgrade() -> None:
     _tell_of(_REMEMBERED)
 
 
-def _keys_speak_for(someone: str) -> None:
-    op.execute("ALTER TABLE api_keys DROP CONSTRAINT api_keys_speak_for_someone")
-    op.execute(f"ALTER TABLE api_keys ADD CONSTRAINT api_keys_speak_for_someone CHECK ({someone})")
+def _columns(action: str) -> None:
+    for table, columns in (("api_keys", _KEY_COLUMNS), ("users", _USER_COLUMNS)):
+        op.execute(f"ALTER TABLE {table} " + ", ".join(action.format(column) for column in columns))
 
 
 def _tell_of(remembered: dict[str, tuple[str, ...]]) -> None:
@@ -146,14 +144,15 @@ def _tell_of(remembered: dict[str, tuple[str, ...]]) -> None:
 
 
 def downgrade() -> None:
-    _tell_of(_REMEMBERED_BEFORE)
+    gently.take("wallets", "charges", "users", "api_keys")
     op.execute(f"DELETE FROM api_keys WHERE NOT ({_SPEAKS_FOR_SOMEONE_BEFORE})")
-    _keys_speak_for(_SPEAKS_FOR_SOMEONE_BEFORE)
-    op.execute("DROP INDEX api_keys_of_services")
-    for index in (*_CHARGE_INDEXES, *_USER_INDEXES):
+    op.execute(f"ALTER TABLE api_keys DROP CONSTRAINT {_SPEAKS}")
+    op.execute(f"ALTER TABLE api_keys ADD CONSTRAINT {_SPEAKS} CHECK ({_SPEAKS_FOR_SOMEONE_BEFORE})")
+    _tell_of(_REMEMBERED_BEFORE)
+    for _, index, _ in (*_CHARGE_INDEXES, *_INDEXES):
         op.execute(f"DROP INDEX {index}")
+    for table in ("group_members", "groups"):
+        op.execute(f"DROP TABLE {table}")
+    op.execute("DROP FUNCTION tell_of_member")
     for table, columns in (("api_keys", _KEY_COLUMNS), ("users", _USER_COLUMNS)):
         op.execute(f"ALTER TABLE {table} " + ", ".join(f"DROP COLUMN {column.split()[0]}" for column in columns))
-    op.execute("DROP TABLE group_members")
-    op.execute("DROP TABLE groups")
-    op.execute("DROP FUNCTION tell_of_member")

@@ -136,6 +136,18 @@ async def test_work_of_the_past_is_charged_at_its_price_and_counted_where_it_was
     assert row["hour"] == at.replace(minute=0, second=0)
 
 
+async def test_work_of_a_sealed_month_is_refused_with_a_sentence(farebox: Farebox, admin: Admin) -> None:
+    ada, at = await farebox.caller(), datetime.now(UTC) - timedelta(days=100)
+    async with farebox.engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "INSERT INTO month_seals (month, state, hash, sums_hash, facts, charged, actor, sealed_at) VALUES "
+            f"('{at:%Y-%m}-01', 'sealed', sha256(''), sha256(''), '{{}}', '{{}}', 'ann', now())"
+        )
+    answer = await admin.post("/charges", _work(ada.user.id, usage=None, amount="1.00", at=at.isoformat()))
+    assert (answer.status, answer.json()["type"].rpartition(":")[2]) == (409, "month-closed")
+    assert answer.json()["detail"] == f"Nothing can be charged into it: the month of {at:%Y-%m} is sealed."
+
+
 @pytest.mark.parametrize(
     ("wrong", "pointer"),
     [

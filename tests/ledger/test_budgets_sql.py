@@ -93,6 +93,54 @@ class TestOpening:
         assert statuses(await till.bank.open_holds([again])) == ["capped"]
         assert await till.broken() == []
 
+    async def test_what_the_house_pays_is_held_in_its_budget_and_not_in_the_wallet(self, till: Till) -> None:
+        wallet, budget = await till.wallet(5), _budget(100)
+        ask = till.ask(wallet, 60, 30, house=True, budgets=(budget,))
+        [reply] = await till.bank.open_holds([ask])
+        assert (reply.status, reply.amount, reply.available, reply.headroom) == (HoldStatus.OK, 60, 5, 40)
+        assert await _state(till, budget) == (0, 60) and (await till.balance(wallet)).held == 0
+        [more] = await till.bank.beat([till.beat(ask, 50, 90)])
+        assert (more.amount, more.budget) == (90, None)
+        [more] = await till.bank.beat([till.beat(ask, 50, 900)])
+        assert (more.amount, more.budget) == (100, budget.id)
+        [narrow] = await till.bank.open_holds([till.ask(wallet, 60, 30, house=True, budgets=(budget,))])
+        assert (narrow.status, narrow.budget) == (HoldStatus.CAPPED, budget.id)
+        assert await till.broken() == []
+        await till.bank.close([till.event(ask, 70)])
+        assert await _state(till, budget) == (70, 0) and (await till.balance(wallet)).spendable == 5
+        assert await till.broken() == []
+
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_a_silent_call_on_the_house_stays_in_its_budget_until_its_horizon(
+        self, till: Till, late: bool
+    ) -> None:
+        wallet, budget = await till.wallet(5), _budget(100)
+        silent = till.replica("silent", ttl_s=-1, horizon_s=-1 if late else 600)
+        ask = till.ask(wallet, 60, house=True, budgets=(budget,))
+        await silent.open_holds([ask])
+        await silent.beat([till.beat(ask, 20)])
+        assert await till.bank.reap() == 1
+        assert await _state(till, budget) == (20, 60) and await till.broken() == []
+        assert await till.bank.release() == (1 if late else 0)
+        await till.bank.close([till.event(ask, 50)])
+        assert await _state(till, budget) == (50, 0) and await till.broken() == []
+        assert (await drained(till.engine)).holds and (await till.balance(wallet)).spendable == 5
+
+    async def test_a_burst_on_the_house_shares_what_is_left(self, till: Till) -> None:
+        wallet, budget = await till.wallet(), _budget(100)
+        asks = [till.ask(wallet, 30, 10, house=True, budgets=(budget,)) for _ in range(8)]
+        replies = await till.bank.open_holds(asks)
+        assert [reply.amount for reply in replies] == [30, 30, 30, 10, 0, 0, 0, 0]
+        assert await _state(till, budget) == (0, 100) and await till.broken() == []
+
+    async def test_without_a_budget_the_house_locks_nothing(self, till: Till) -> None:
+        wallet = await till.wallet()
+        ask = till.ask(wallet, 60, house=True)
+        [reply] = await till.bank.open_holds([ask])
+        assert (reply.status, reply.amount, (await till.balance(wallet)).held) == (HoldStatus.OK, 60, 0)
+        await till.bank.close([till.event(ask, 70)])
+        assert await till.broken() == []
+
     async def test_tokens_are_not_counted_in_budgets(self, till: Till) -> None:
         wallet, budget = uuid4(), _budget(1)
         await till.bank.open_wallet(wallet, TOKENS)

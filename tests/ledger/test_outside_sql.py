@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,14 +11,18 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
+from ledger import months
 from ledger.audit import Actor
+from ledger.detach import detach
 from ledger.hold import CallFacts
 from ledger.ids import instant_of
 from ledger.journal import TOKENS
 from ledger.period import Plan
 from ledger.price import BY_AMOUNT, BY_TOKENS, TOKEN_PRICE, Price
-from ledger.store import NotEnough, OutsideOrder
+from ledger.seal import seal, session
+from ledger.store import MonthClosed, NotEnough, OutsideOrder
 from ledger.usage import Usage
+from tests.ledger.old_months import ago, business_in
 from tests.ledger.till import Till
 
 _ANN = Actor("ann@example.org", "admin")
@@ -121,6 +126,31 @@ async def test_work_takes_its_place_in_time_by_when_it_was_done(till: Till) -> N
     done = await till.bank.charge_outside(_by_amount(wallet, 30, at=at))
     assert instant_of(done.request_id) == at
     assert await till.value("SELECT at FROM charges") == at and await till.broken() == []
+
+
+async def test_work_of_a_month_without_tables_gets_them(till: Till) -> None:
+    at = months.begins(ago(9))
+    await till.bank.charge_outside(_by_amount(await till.wallet(100), 30, at=at))
+    assert await till.value(f"SELECT count(*) FROM {months.table('charges', ago(9))}") == 1
+    assert await till.value("SELECT count(*) FROM charges_default") == 0
+
+
+async def test_nothing_is_charged_into_a_closed_month_and_what_was_is_still_known(till: Till) -> None:
+    old = await business_in(till, ago(9))
+    order = _by_amount(old.wallet, 30, at=months.begins(old.month))
+    known = replace(order, ref=f"{old.tokens}", wallet_id=old.tokens, amount=7)
+    await seal(till.engine, old.month, _ANN)
+    assert not (await till.bank.charge_outside(known)).created
+    with pytest.raises(MonthClosed, match=f"{months.name(old.month)} is sealed"):
+        await till.bank.charge_outside(order)
+    async with session(till.engine) as connection:
+        await detach(connection, old.month, _ANN)
+    for at in (old.month, ago(10)):
+        with pytest.raises(MonthClosed, match="is sealed"):
+            await till.bank.charge_outside(_by_amount(old.wallet, 30, at=months.begins(at)))
+    with pytest.raises(MonthClosed, match="in a month that is detached"):
+        await till.bank.charge_outside(known)
+    assert await till.broken() == []
 
 
 async def test_tokens_pay_for_tokens(till: Till) -> None:

@@ -9,6 +9,7 @@ import pytest
 from ledger.store import BankUnavailable
 from ledger.store_sql import PostgresBank
 from ledger.sweep import Sweeper
+from tests.ledger.old_months import ago, clock_in
 from tests.ledger.till import Till, until
 
 
@@ -108,6 +109,21 @@ async def test_months_and_drift_are_looked_at_from_the_first_round_on(till: Till
     await sweeper.stop()
     assert sweeper.drift == 5
     assert await till.bank.make_months(2) == 0
+
+
+async def test_rows_outside_their_months_raise_an_alarm_once(till: Till, caplog: pytest.LogCaptureFixture) -> None:
+    with clock_in(ago(4)):
+        await till.charge(await till.wallet(100), 30)
+    sweeper = Sweeper(till.bank, round_s=0.001)
+    sweeper.start()
+    async with asyncio.timeout(20):
+        while sweeper.strays == 0:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)  # looked at again many times
+    await sweeper.stop()
+    assert sweeper.strays == 8
+    [record] = [record for record in caplog.records if "farebox partitions home" in record.message]
+    assert record.levelname == "ERROR"
 
 
 async def test_a_sweeper_that_never_started_stops(till: Till) -> None:

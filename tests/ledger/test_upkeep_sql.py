@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
+from ledger import months
+from ledger.seal import session
+from ledger.system_events import record
+from tests.ledger.old_months import ago, clock_in
 from tests.ledger.till import Till
 
 
@@ -48,6 +53,50 @@ class TestMonths:
             ask.wallet_id,
         )
         assert await till.bank.make_months(4) == 7
+
+    async def test_a_process_that_was_off_for_months_begins_with_those_it_needs(self, till: Till) -> None:
+        for count in (-2, -1, 0, 1):
+            for table in months.tables(ago(count)):
+                await till.sql(f"DROP TABLE {table}")
+        assert await till.bank.make_months() == 16
+        with clock_in(ago(1)):  # a clock that is behind, in the first moments of a month
+            await till.charge(await till.wallet(100), 30)
+        await till.charge(await till.wallet(100), 30)
+        assert await till.bank.strays() == 0
+
+    async def test_replicas_that_make_them_at_once_do_not_stumble(self, till: Till) -> None:
+        for table in months.tables(ago(0)):
+            await till.sql(f"DROP TABLE {table}")
+        made = await asyncio.gather(*(till.replica(f"replica-{n}").make_months(3) for n in range(5)))
+        assert sorted(made) == [0, 0, 0, 0, 8]
+
+    async def test_a_long_reader_puts_a_month_off_and_keeps_nobody_waiting(self, till: Till) -> None:
+        async with session(till.engine) as reader, reader.transaction():
+            await reader.fetchval("SELECT count(*) FROM charges")
+            assert await till.bank.make_months(3) == 3
+        assert await till.bank.make_months(3) == 1
+
+    async def test_rows_outside_their_months_are_counted(self, till: Till) -> None:
+        assert await till.bank.strays() == 0
+        with clock_in(ago(4)):
+            await till.charge(await till.wallet(100), 30)
+        assert await till.bank.strays() == 8
+
+
+class TestForgetting:
+    async def test_old_events_go_by_their_age_and_the_others_stay(self, till: Till) -> None:
+        for event in ("old", "young"):
+            await record(till.engine, "info", event)
+        assert await till.bank.forget() == 0
+        await till.sql("UPDATE system_events SET id = uuid7_floor(now() - interval '181 days') WHERE event = 'old'")
+        assert await till.bank.forget() == 1
+        assert [row["event"] for row in await till.sql("SELECT event FROM system_events")] == ["young"]
+
+    async def test_replicas_that_were_killed_are_forgotten(self, till: Till) -> None:
+        await till.bank.sign_in()
+        await till.sql("INSERT INTO replicas (id, beat_at) VALUES ('killed', now() - interval '25 hours')")
+        assert await till.bank.forget() == 1
+        assert await till.value("SELECT count(*) FROM replicas") == 1
 
 
 class TestReplicas:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ledger.seal import session
 from ledger.verify import verify
+from ledger.verify_books import MANY, wallets
 from tests.ledger.business import ITS_ENTRY, found_after, tamper
 from tests.ledger.till import Till
 
@@ -53,3 +55,10 @@ async def test_money_moved_between_two_grants_of_a_wallet_is_found(till: Till) -
     await till.bank.close([till.event(ask, 10)])
     await till.sql("UPDATE grants SET remaining = CASE amount WHEN 100 THEN 95 ELSE 45 END")
     assert await till.broken() == ["I2"]
+
+
+async def test_a_ledger_that_is_broken_everywhere_is_told_up_to_a_bound(till: Till) -> None:
+    await till.sql("INSERT INTO wallets (id, spendable) SELECT gen_random_uuid(), 1 FROM generate_series(1, 1500)")
+    async with session(till.engine) as connection:
+        count, broken = await wallets(connection)
+    assert (count, len(broken)) == (1500, MANY)
