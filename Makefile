@@ -53,6 +53,12 @@ fuzz: env ## a million spoilt replies through every reader of streams and usage 
 simulate: env ## ten thousand runs of the money protocol through all faults, in virtual time (SIMULATE_ARGS)
 	$(VENV)/bin/farebox simulate --seeds 10000 --faults all $(SIMULATE_ARGS)
 
+bench: env ## measure Farebox on engines of its own (BENCH_ARGS="--only calls,paced")
+	$(VENV)/bin/farebox bench $(BENCH_ARGS)
+
+bench-peers: env ## the same with LiteLLM, Portkey and nginx in the same rounds (BENCH_ARGS)
+	$(VENV)/bin/python -m bench.peers $(BENCH_ARGS)
+
 growth: env ## every step of the schema down and up on five million charges, under load (GROWTH_ARGS)
 	$(VENV)/bin/python -m tests.migrations.under_load $(GROWTH_ARGS)
 
@@ -82,7 +88,7 @@ uv pip compile $(or $(3),pyproject.toml) $(2) --universal --python-version 3.11 
 endef
 
 clean: ## remove the environment and caches (never farebox-data: that is money)
-	rm -rf $(VENV) $(REALMODEL) $(AUDIT) sbom.json dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REALMODEL) $(AUDIT) .bench-peers sbom.json dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Needs the network only when the lock changed. The key is written last: an interrupted install is begun anew.
 env:

@@ -18,6 +18,8 @@ from config.catalog_file import read_catalog
 from config.complaints import ComplaintsError
 from config.settings import Settings, config_path, load_settings
 from config.toml_file import CATALOG_KEYS, read_toml
+from farebox.cli_openwebui import connect_app, sync_app
+from farebox.cli_partitions import app as partitions_app
 
 T = TypeVar("T")
 
@@ -37,6 +39,9 @@ app.add_typer(migrate_app, name="migrate")
 app.add_typer(key_app, name="key")
 app.add_typer(user_app, name="user")
 app.add_typer(prices_app, name="prices")
+app.add_typer(partitions_app, name="partitions")
+app.add_typer(connect_app, name="connect")
+app.add_typer(sync_app, name="sync")
 
 
 def main() -> None:
@@ -124,17 +129,31 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 @app.command()
 def bench(
+    only: Annotated[str, typer.Option(help="Measures joined by commas; without it all.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="Everybody takes a turn in each.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each turn is.")] = 4.0,
+    json_file: Annotated[Path, typer.Option("--json", help="Where every round is written.")] = Path("bench.json"),
+    plot_file: Annotated[Path, typer.Option("--plot", help="Where the plot is drawn.")] = Path("bench.svg"),
+    database_url: Annotated[str, typer.Option(help="A database with a large ledger, for ledger-growth.")] = "",
     seed_data: Annotated[bool, typer.Option("--seed-data", help="Fill the database for measuring at size.")] = False,
-    users: Annotated[int, typer.Option(min=1, help="How many users.")] = 100_000,
-    charges: Annotated[int, typer.Option(min=1, help="How many charges, over the last twelve months.")] = 10_000_000,
+    users: Annotated[int, typer.Option(min=1, help="With --seed-data: how many users.")] = 100_000,
+    charges: Annotated[int, typer.Option(min=1, help="With --seed-data: how many, in twelve months.")] = 10_000_000,
     again: Annotated[bool, typer.Option("--again", help="Add to a database that has users.")] = False,
 ) -> None:
-    """Measure; with --seed-data make a large ledger to measure on, in a database kept for that."""
+    """Measure on engines of its own; with --seed-data make a large ledger, in the database the settings name."""
+    if seed_data:
+        _seed(users, charges, again)
+        return
+    from farebox.bench import measure
+
+    settings, _ = configured()
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    raise typer.Exit(measure(settings, names, rounds, seconds, json_file, plot_file, database_url))
+
+
+def _seed(users: int, charges: int, again: bool) -> None:
     from farebox.seed_data import seed
 
-    if not seed_data:
-        print("farebox: say what to do: --seed-data", file=sys.stderr)
-        raise typer.Exit(2)
     settings, _ = configured()
     with typer.progressbar(length=charges, label="charges", file=sys.stderr) as bar:
         seeded = _run(seed(settings, users, charges, again=again, progress=bar.update))

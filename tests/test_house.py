@@ -233,7 +233,7 @@ def test_no_line_names_a_registry_or_a_place_on_a_machine() -> None:
 
 _READ = {".py", ".toml", ".md", ".txt", ".sql", ".lua", ".cfg", ".yml", ".yaml", ".json", ".html", ".css", ".js", ""}
 _NOT_OURS = {".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__"}
-_NOT_OURS |= {"node_modules", "farebox-data", "dist", ".venv-realmodel", ".venv-audit"}
+_NOT_OURS |= {"node_modules", "farebox-data", "dist", ".venv-realmodel", ".venv-audit", ".bench-peers"}
 
 
 def lines() -> Iterator[tuple[Path, int, str]]:

@@ -126,6 +126,6 @@ async def test_a_database_is_seeded_once_unless_one_says_again(run: Run) -> None
     assert (await run("verify"))[0] == 0
 
 
-async def test_a_benchmark_of_nothing_is_refused(run: Run) -> None:
-    code, printed = await run("bench")
-    assert code == 2 and "--seed-data" in printed
+async def test_a_benchmark_of_something_unknown_is_refused(run: Run) -> None:
+    code, printed = await run("bench", "--only", "calls,horses")
+    assert code == 1 and "no measure is called horses; there are calls, hot-wallet, burst," in printed
