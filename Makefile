@@ -53,6 +53,15 @@ fuzz: env ## a million spoilt replies through every reader of streams and usage 
 simulate: env ## ten thousand runs of the money protocol through all faults, in virtual time (SIMULATE_ARGS)
 	$(VENV)/bin/farebox simulate --seeds 10000 --faults all $(SIMULATE_ARGS)
 
+torture: env ## real processes killed, frozen, cut off and compared (TORTURE_ARGS="-k killed --torture-seed 7")
+	$(VENV)/bin/python -m pytest -m torture -s tests/torture $(TORTURE_ARGS)
+
+soak: env ## two replicas under a steady crowd for two hours, and whether anything grows (SOAK_ARGS)
+	$(VENV)/bin/python -m tests.torture.soak $(SOAK_ARGS)
+
+soak-short: env ## the ten-minute form, for every night
+	$(VENV)/bin/python -m tests.torture.soak --minutes 10 $(SOAK_ARGS)
+
 bench: env ## measure Farebox on engines of its own (BENCH_ARGS="--only calls,paced")
 	$(VENV)/bin/farebox bench $(BENCH_ARGS)
 

@@ -35,11 +35,14 @@ from policies.buckets import (
 )
 from policies.concurrency import RETRY_MS, SLOT_TTL_MS
 from policies.decision import Deny
+from policies.lanes import Lane
 from policies.rate import Counter
 from policies.redis_runner import Abandoned, ClusterRunner, Command, PipelineRunner, Runner
 from policies.tier import Window
 
 Client = Redis | RedisCluster
+
+_SLOTS: dict[Lane, str] = {"own": ":slots", "tasks": ":slots:tasks", "embeddings": ":slots:embeddings"}
 
 
 class _Script:
@@ -68,7 +71,9 @@ def connect(
         "socket_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
     }
-    return RedisCluster.from_url(url, **bounds) if cluster else Redis.from_url(url, **bounds)
+    # A slot that has moved is looked up alone: at every fifth such answer redis-py would close all its connections,
+    # under the commands of everybody else.
+    return RedisCluster.from_url(url, **bounds, reinitialize_steps=0) if cluster else Redis.from_url(url, **bounds)
 
 
 class BucketsRedis:
@@ -85,7 +90,7 @@ class BucketsRedis:
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def admit(self, ask: Ask) -> Ticket | Deny:
-        keys = _keys(ask.wallet, ask.user, (window for window, _ in ask.rules))
+        keys = _keys(ask.wallet, ask.user, (window for window, _ in ask.rules), ask.lane)
         if ask.idempotency:
             keys.append(_mark_key(ask))
         args = [self._now(), ask.request_id, ask.concurrency, SLOT_TTL_MS, RETRY_MS, MARK_TTL_MS]
@@ -104,7 +109,7 @@ class BucketsRedis:
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         calls: dict[str, list[str]] = {}
         for ticket in tickets:
-            calls.setdefault(_slots_key(ticket.ask.wallet, ticket.ask.user), []).append(ticket.ask.request_id)
+            calls.setdefault(_slots_key(ticket.ask), []).append(ticket.ask.request_id)
         renewals = (self._run(self._renew, [key], [self._now(), SLOT_TTL_MS, *ids]) for key, ids in calls.items())
         await _all(renewals)
 
@@ -116,13 +121,17 @@ class BucketsRedis:
 
     async def peek(self, ask: Ask) -> Look:
         windows = [window for window, _ in ask.rules]
-        now_ms, open_calls, *hashes = await self._run(self._read, _keys(ask.wallet, ask.user, windows), [self._now()])
+        keys = _keys(ask.wallet, ask.user, windows, ask.lane)
+        now_ms, open_calls, *hashes = await self._run(self._read, keys, [self._now()])
         counters = [_counter(window, fields, now_ms) for window, fields in zip(windows, hashes, strict=True)]
         return looked(ask, counters, open_calls, now_ms)
 
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         if windows:
             await self._command(("UNLINK", *_keys(wallet, user, windows)[1:]))
+
+    def leave(self, request_id: str) -> None:
+        """Nobody waits here."""
 
     async def ping(self) -> None:
         # A write: a Redis that is full, or only a replica, answers reads and yet cannot count.
@@ -139,9 +148,10 @@ class BucketsRedis:
     async def _change(self, ticket: Ticket, actual: Sequence[int], mark: list[str]) -> None:
         rows = zip(ticket.ask.rules, ticket.places, actual, strict=True)
         changes = [(rule[0], at, now_cost - rule[1]) for rule, at, now_cost in rows if now_cost != rule[1]]
-        keys = _keys(ticket.ask.wallet, ticket.ask.user, (window for window, _, _ in changes))
+        ask = ticket.ask
+        keys = _keys(ask.wallet, ask.user, (window for window, _, _ in changes), ask.lane)
         pairs = chain.from_iterable((at, change) for _, at, change in changes)
-        await self._run(self._correct, keys + mark, [ticket.ask.request_id, *pairs])
+        await self._run(self._correct, keys + mark, [ask.request_id, *pairs])
 
     def _take_back(self, ask: Ask, reply: Any) -> None:
         """The caller left while the question was on its way: nobody else will give back what was counted."""
@@ -196,7 +206,7 @@ def _answer(ask: Ask, reply: list[Any]) -> Ticket | Deny:
         return duplicate_denial(rest[0].decode() if isinstance(rest[0], bytes) else rest[0])
     rule, used, wait_ms = rest
     if rule == 0:
-        return concurrency.denial(used, ask.concurrency)
+        return concurrency.denial(used, ask.concurrency, ask.lane)
     window, cost = ask.rules[rule - 1]
     return window_denial(window, cost, used, None if wait_ms < 0 else wait_ms)
 
@@ -207,13 +217,13 @@ def _counter(window: Window, fields: list[bytes], now_ms: int) -> Counter:
     return rate.pruned(Counter(tuple(buckets)), window.seconds, now_ms)
 
 
-def _keys(wallet: str, user: str, windows: Iterable[Window]) -> list[str]:
+def _keys(wallet: str, user: str, windows: Iterable[Window], lane: Lane = "own") -> list[str]:
     user_key = f"fb:{{{wallet}}}:{user}"
-    return [f"{user_key}:slots", *(f"{user_key}:w:{window.name}" for window in windows)]
+    return [user_key + _SLOTS[lane], *(f"{user_key}:w:{window.name}" for window in windows)]
 
 
-def _slots_key(wallet: str, user: str) -> str:
-    return f"fb:{{{wallet}}}:{user}:slots"
+def _slots_key(ask: Ask) -> str:
+    return f"fb:{{{ask.wallet}}}:{ask.user}{_SLOTS[ask.lane]}"
 
 
 def _mark_key(ask: Ask) -> str:

