@@ -34,10 +34,12 @@ from admin_api import (
     logs,
     merges,
     models,
+    openwebui,
     outside,
     pages,
     prices,
     stats,
+    tasks,
     tiers,
     upstreams,
     usage,
@@ -59,6 +61,7 @@ from config.catalog import Catalog
 from config.settings import Settings
 from ledger.store_sql import PostgresBank, make_engine
 from ledger.system_events import record
+from openwebui.sync import Sync
 from policies.buckets import Buckets
 
 _log = logging.getLogger("farebox.admin")
@@ -83,12 +86,14 @@ _ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
     logs.router,
     tiers.router,
+    tasks.router,
     upstreams.router,
     prices.router,  # before the models', whose ids may hold slashes
     models.router,
     catalog.router,
     charges.router,
     outside.router,
+    openwebui.router,
     stats.router,
     usage_stats.router,
 )
@@ -128,6 +133,7 @@ async def open_admin(
     explain: Explain,
     pepper: bytes,
     admin_key: str | None,
+    sync: Sync | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[App]:
     """The admin API on these engines, with a migrated schema. Without ``admin_key`` only accounts may log in."""
@@ -153,6 +159,7 @@ async def open_admin(
             buckets=buckets,
             catalog=catalog,
             explain=explain,
+            sync=sync,
             pepper=pepper,
             now=now,
             admins=AdminAccounts(engine),

@@ -20,16 +20,18 @@ from admin_api.tokens import Tokens
 from config.catalog import Catalog
 from config.settings import Settings
 from ledger.store_sql import PostgresBank
+from openwebui.sync import Sync
 from policies.buckets import Buckets
 from policies.explanation import Explanation
 
-Explain = Callable[[User, str | None, datetime], Awaitable[Explanation]]
+Explain = Callable[[User, str | None, datetime, str], Awaitable[Explanation]]
 
 
 @dataclass(frozen=True, slots=True)
 class AdminHouse:
     """``engine`` is the admin API's own small pool: a long list never takes a connection from a call. ``explain``
-    tells what this user's next call on this model would meet, without spending."""
+    tells what this user's next call on this model, for this task ("": none), would meet, without spending. ``sync``
+    brings an Open WebUI's people; None where the settings name none."""
 
     settings: Settings
     engine: AsyncEngine
@@ -45,6 +47,7 @@ class AdminHouse:
     sessions: Sessions
     passwords: Passwords
     tokens: Tokens
+    sync: Sync | None = None
 
 
 def _house(request: Request) -> AdminHouse:

@@ -1,4 +1,5 @@
-"""The catalogue: which backends exist, which models they serve, at what price, and to whom. Pure values.
+"""The catalogue: which backends exist, which models they serve, at what price, to whom, and by which rules the calls
+nobody typed are paid. Pure values.
 
 A ``Catalog`` is a snapshot that never changes: a call reads one snapshot from its first byte to its last, so that a
 change of price or tier never touches a call already running. The values come from ``catalog_file.py`` and
@@ -18,6 +19,7 @@ from config.complaints import Complaint
 from ledger.price import Price
 from ledger.price import Rates as Rates
 from policies.group import Group
+from policies.task import TaskRule, rule_for
 from policies.tier import Tier
 
 Kind = Literal["chat", "completion", "embedding", "rerank", "speech", "transcription", "image", "moderation"]
@@ -62,6 +64,8 @@ class Model(Struct, frozen=True):
     fallback: str | None = None
     """Model that answers when this one's backend fails before its first byte."""
     on_disconnect: Literal["abort", "drain"] = "abort"
+    listed: bool = True
+    """It stands in the public price list."""
 
 
 class Declared(Struct, frozen=True):
@@ -72,6 +76,7 @@ class Declared(Struct, frozen=True):
     tiers: tuple[Tier, ...] = ()
     rates: dict[str, Rates] = {}
     """By model id. A model without an entry has no price, and calls to it are refused."""
+    tasks: tuple[TaskRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,11 @@ class Catalog:
     revision: str = ""
     """Equal on two replicas exactly if they see the same catalogue."""
     groups: Mapping[UUID, Group] = field(default_factory=dict)
+    tasks: Mapping[str, TaskRule] = field(default_factory=dict)
+    retired_tiers: frozenset[str] = frozenset()
+    shown: frozenset[str] | None = None
+    """The chat models that people find where they chat, as a sync saw it; None: nobody has looked."""
+    """Those of ``tiers`` that are offered to nobody new."""
 
     def upstream(self, name: str) -> Upstream | None:
         return self.upstreams.get(name)
@@ -98,6 +108,10 @@ class Catalog:
     def price(self, model_id: str) -> Price | None:
         """The price in force; None means that calls must be refused, never that they are free."""
         return self.prices.get(model_id)
+
+    def task_rule(self, task: str) -> TaskRule | None:
+        """The rule that calls with this label follow; None: they are paid like any other."""
+        return rule_for(self.tasks.values(), task)
 
     def models_for(self, tier: Tier) -> tuple[Model, ...]:
         """The models the tier grants, by id."""
@@ -116,13 +130,19 @@ class Catalog:
 
 def complaints(declared: Declared) -> list[Complaint]:
     """Everything in which the parts do not fit each other; paths as in the file (``models[2].fallback``)."""
-    return [*_repeated(declared), *_model_complaints(declared), *_tier_complaints(declared)]
+    return [
+        *_repeated(declared),
+        *_model_complaints(declared),
+        *_tier_complaints(declared),
+        *_task_complaints(declared),
+    ]
 
 
 def _repeated(declared: Declared) -> Iterator[Complaint]:
     yield from _twice("upstreams", "name", [upstream.name for upstream in declared.upstreams])
     yield from _twice("models", "id", [model.id for model in declared.models])
     yield from _twice("tiers", "name", [tier.name for tier in declared.tiers])
+    yield from _twice("tasks", "name", [task.name for task in declared.tasks])
 
 
 def _twice(table: str, key: str, names: Iterable[str]) -> Iterator[Complaint]:
@@ -163,3 +183,14 @@ def _tier_complaints(declared: Declared) -> Iterator[Complaint]:
             yield Complaint(f"tiers[{index}].upgrade_to", f"there is no tier {tier.upgrade_to}")
         elif tier.upgrade_to == tier.name:
             yield Complaint(f"tiers[{index}].upgrade_to", f"{tier.name} cannot be its own upgrade")
+
+
+def _task_complaints(declared: Declared) -> Iterator[Complaint]:
+    kinds = {model.id: model.kind for model in declared.models}
+    for index, task in enumerate(declared.tasks):
+        if task.model is None:
+            continue
+        if task.model not in kinds:
+            yield Complaint(f"tasks[{index}].model", f"there is no model {task.model}")
+        elif kinds[task.model] != "chat":
+            yield Complaint(f"tasks[{index}].model", f"{task.model} is for {kinds[task.model]}, and tasks are chats")

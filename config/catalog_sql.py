@@ -21,13 +21,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from config.catalog import Catalog, Declared, Model, Rates, Upstream
-from config.catalog_document import model_document, prices_document, tier_document, upstream_document
+from config.catalog_document import (
+    model_document,
+    prices_document,
+    task_document,
+    tier_document,
+    upstream_document,
+)
 from config.form import Document
 from config.shipped import shipped_tiers
-from config.tables import groups, models, prices, tiers, upstreams
+from config.tables import groups, models, prices, tasks, tiers, upstreams
 from ledger.price import Price
 from ledger.system_events import record
 from policies.group import Group
+from policies.task import TaskRule
 from policies.tier import Tier
 
 # Whoever writes the catalogue does it alone: replicas that start together, admins.
@@ -55,10 +62,12 @@ async def seed(engine: AsyncEngine, declared: Declared) -> None:
         backends = {upstream.name: upstream for upstream in declared.upstreams}
         offered = {model.id: model for model in declared.models}
         granted = {tier.name: tier for tier in declared.tiers or await _shipped(connection)}
+        ruled = {rule.name: rule for rule in declared.tasks}
         applied = {
             "upstreams": await _seed_documents(connection, upstreams, backends, upstream_document),
             "models": await _seed_documents(connection, models, offered, model_document, declared.rates),
             "tiers": await _seed_documents(connection, tiers, granted, tier_document),
+            "tasks": await _seed_documents(connection, tasks, ruled, task_document),
         }
         if news := {table: names for table, names in applied.items() if names}:
             await record(connection, "info", "catalog.seeded", **news)
@@ -99,15 +108,25 @@ async def read(engine: AsyncEngine) -> Snapshot:
         backends = await _documents(connection, upstreams, Upstream)
         # A retired tier is offered to nobody new, but whoever has it keeps what it grants.
         granted = await _documents(connection, tiers, Tier, retired=True)
+        retired = frozenset(await connection.scalars(select(tiers.c.name).where(tiers.c.retired_at.is_not(None))))
+        ruled = await _documents(connection, tasks, TaskRule)
         belonging = await _groups(connection)
+        shown = await connection.scalar(_SHOWN)
         wait = await connection.scalar(_NEXT_PRICE)
     offered = {name: model for name, model in offered.items() if model.upstream in backends}
     named = {str(group_id): group for group_id, group in belonging.items()}
-    revision = _revision(backends, offered, granted, in_force, named)
-    catalog = Catalog(backends, offered, granted, in_force, revision, belonging)
+    gone, seen = dict.fromkeys(retired), {"shown": shown}
+    revision = _revision(backends, offered, granted, in_force, named, ruled, gone, seen)
+    found = None if shown is None else frozenset(shown)
+    catalog = Catalog(backends, offered, granted, in_force, revision, belonging, ruled, retired, found)
     return Snapshot(catalog, None if wait is None else max(0.0, float(wait)))
 
 
+# What nobody has looked at for so long says nothing any more.
+_SHOWN = text("""
+    SELECT array_agg(DISTINCT model ORDER BY model) FROM openwebui_models, unnest(shown) AS model
+    WHERE at > now() - interval '30 days'
+""")
 _NEXT_PRICE = text("SELECT extract(epoch FROM min(effective_at) - now()) FROM prices WHERE effective_at > now()")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from config.catalog import Catalog
 from config.catalog_sql import CatalogError, read
 
-_TABLES = frozenset(("upstreams", "models", "tiers", "prices", "groups"))
+_TABLES = frozenset(("upstreams", "models", "tiers", "tasks", "prices", "groups", "openwebui_models"))
 _RETRY_S = 1.0
 # A wait longer than this is taken in pieces: the clocks of two machines drift apart.
 _WAIT_MAX_S = 3600.0

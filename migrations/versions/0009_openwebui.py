@@ -44,6 +44,10 @@ _TABLES = [
         doc jsonb NOT NULL
     )
     """,
+    """
+    CREATE TRIGGER tell_replicas AFTER INSERT OR UPDATE OR DELETE ON openwebui_models
+    FOR EACH ROW EXECUTE FUNCTION tell_replicas('realm')
+    """,
     "CREATE INDEX openwebui_syncs_by_realm ON openwebui_syncs (realm, id)",
     "COMMENT ON TABLE openwebui_syncs IS 'the last two hundred of each realm'",
 ]

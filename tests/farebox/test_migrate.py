@@ -120,7 +120,9 @@ async def test_a_lock_held_too_long_is_an_error_and_leaves_the_schema_as_it_was(
     before = await _objects(database_url)
     async with _connected(database_url) as other:
         await other.execute(text("LOCK TABLE wallets IN ROW SHARE MODE"))
-        with pytest.raises(MigrationError, match=r"locked 3 times.*oldest transaction is that of .*process \d+.*try again"):
+        with pytest.raises(
+            MigrationError, match=r"locked 3 times.*oldest transaction is that of .*process \d+.*try again"
+        ):
             await downgrade(database_url, None)
     await upgrade(database_url)
     assert await _objects(database_url) == before
