@@ -42,7 +42,7 @@ class FieldReply(Reply):
 class DifferenceReply(Reply):
     """An entry in which the file and the database differ."""
 
-    noun: Literal["upstream", "model", "tier"] = Field(description="What it is.", examples=["tier"])
+    noun: Literal["upstream", "model", "tier", "task"] = Field(description="What it is.", examples=["tier"])
     name: str = Field(description="Its name.", examples=["pro"])
     where: Literal["file", "database", "both"] = Field(description="Where it is.", examples=["both"])
     retired: bool = Field(description="The database has it, but offers it no longer.", examples=[False])

@@ -1,4 +1,4 @@
-"""What tiers, upstreams and models have in common over the API: the same writes, the same refusals, the same life."""
+"""What entries of the catalogue have in common over the API: the same writes, the same refusals, the same life."""
 
 from __future__ import annotations
 

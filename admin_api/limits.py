@@ -19,9 +19,10 @@ from admin_api.problems import conflict, unavailable, wrong_field
 from admin_api.wire import Body, Name, Reply
 from ledger.audit import Change, append, driver
 from policies.buckets import BucketsBusy, BucketsUnavailable, Reading
-from policies.caps import member_cap
+from policies.caps import member_cap, task_cap
 from policies.explanation import Explanation, Verdict
-from policies.tier import Window
+from policies.lanes import LANES, beside, concurrency
+from policies.tier import Tier, Window
 
 router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"])
 
@@ -80,14 +81,15 @@ async def get_user_limits(house: House, caller: Reader, user: TheUser) -> Limits
 
 @router.post("/limits/reset", operation_id="reset_user_limits", summary="Clear a user's limits")
 async def reset_user_limits(house: House, caller: Writer, user: TheUser, body: Reset | None = None) -> LimitsReply:
-    """Give back what windows counted, all of them or one. Calls that run go on running."""
+    """Give back what windows counted, all of them or one, with those that count tasks and embeddings beside it. Calls
+    that run go on running."""
     standing = _standing(house, user)
     counted = [*_tier_windows(standing), *await _key_windows(house, user)]
     chosen = _chosen(counted, body.window if body else None)
     # Recorded first: what was cleared cannot be taken back where the record fails, and nothing is changed unrecorded.
     await _record(house, caller, user, [each.window.name for each in chosen])
     try:
-        windows = [each.window for each in chosen]
+        windows = [each.window for each in (*chosen, *_beside(standing.tier, chosen))]
         await house.buckets.clear(str(standing.wallet_id), str(user.id), windows)
     except (BucketsUnavailable, BucketsBusy):
         raise unavailable("The place where limits are counted does not answer. Try again.") from None
@@ -100,9 +102,12 @@ async def explain_user(
     caller: Reader,
     user: TheUser,
     model: Annotated[Name | None, Query(description="To this model; left out: to any.", examples=["small"])] = None,
+    task: Annotated[
+        Name | None, Query(description="As a call nobody typed, with this label.", examples=["title_generation"])
+    ] = None,
 ) -> ExplanationReply:
     """Rule by rule, in the order in which a call meets them; without spending or counting anything."""
-    return ExplanationReply.of(await house.explain(user, model, house.now()))
+    return ExplanationReply.of(await house.explain(user, model, house.now(), task or ""))
 
 
 async def limits_of(
@@ -110,19 +115,24 @@ async def limits_of(
 ) -> LimitsReply:
     """What is left; where Redis does not tell, the limits stand without it."""
     now, tier = house.now(), standing.tier
-    counted = [*_tier_windows(standing), *key_windows]
+    own = [*_tier_windows(standing), *key_windows]
+    counted = [*own, *_beside(tier, own)]
     reading = await _reading(house, user, standing, [each.window for each in counted])
     levels: Sequence[Any] = reading.levels if reading else [None] * len(counted)
-    cap = member_cap(standing.group, user.id, now)
+    rules = [] if tier.unlimited else house.catalog().tasks.values()
+    found = [member_cap(standing.group, user.id, now), *(task_cap(rule, user.id, now) for rule in rules)]
+    caps = [cap for cap in found if cap is not None]
+    shown = [
+        LimitReply.of_window(each.window, each.key_id, level, now) for each, level in zip(counted, levels, strict=True)
+    ]
     return LimitsReply(
         tier=tier.name,
         user_id=user.id,
-        windows=[
-            LimitReply.of_window(each.window, each.key_id, level, now)
-            for each, level in zip(counted, levels, strict=True)
-        ],
+        windows=shown[: len(own)],
+        windows_beside=shown[len(own) :],
         concurrency=ConcurrencyReply(limit=tier.concurrency or None, used=reading.open_calls if reading else None),
-        budgets=[] if cap is None else [BudgetReply.of_cap(cap, await house.bank.budget(cap.id))],
+        concurrency_beside={lane: concurrency(tier, lane) or None for lane in LANES[1:]},
+        budgets=[BudgetReply.of_cap(cap, await house.bank.budget(cap.id)) for cap in caps],
     )
 
 
@@ -149,6 +159,15 @@ async def _key_windows(house: AdminHouse, user: User) -> list[Counted]:
     keys = await house.accounts.list_keys(user.id, alive=True, limit=_KEYS_MAX)
     found = {window.name: Counted(window, key.id) for key in keys for window in key.limits.windows}
     return list(found.values())
+
+
+def _beside(tier: Tier, counted: Sequence[Counted]) -> list[Counted]:
+    """The windows of tasks and embeddings beside these."""
+    found = []
+    for key_id in dict.fromkeys(each.key_id for each in counted):
+        windows = tuple(each.window for each in counted if each.key_id == key_id)
+        found += [Counted(window, key_id) for window in beside(tier, windows)]
+    return found
 
 
 def _chosen(counted: Sequence[Counted], name: str | None) -> list[Counted]:

@@ -48,7 +48,7 @@ async def _having(house: AdminHouse, user: User, standing: Standing, now: dateti
 
 
 async def _status(house: AdminHouse, user: User, now: datetime) -> StatusReply:
-    explained = await house.explain(user, None, now)
+    explained = await house.explain(user, None, now, "")
     return StatusReply(
         state=cast(Status, user.status),
         can_make_request=explained.can_make_request,

@@ -42,7 +42,7 @@ class PeriodFigures(Reply):
     revenue: UsdOut = Field(description="Charged to wallets, without overrun and refunds.", examples=["42.0000"])
     charged: UsdOut = Field(description="Charged in all, the house's own calls included.", examples=["45.0000"])
     list_cost: UsdOut = Field(description="The same without the tiers' markups.", examples=["40.0000"])
-    house_cost: UsdOut = Field(description="What the house bore itself (unlimited tiers).", examples=["2.0000"])
+    house_cost: UsdOut = Field(description="What the house bore itself (unlimited tiers, tasks).", examples=["2.0000"])
     overrun: UsdOut = Field(description="What no wallet covered.", examples=["0.5000"])
     refunded: UsdOut = Field(description="Money given back in this period.", examples=["0.5000"])
     allowance_tokens: int = Field(description="Tokens charged to allowances in tokens.", examples=[5000])

@@ -13,7 +13,9 @@ from config.catalog import Model, Rates, Upstream
 from config.catalog_forms import ModelForm, UpstreamForm
 from config.form import Document
 from config.price_form import PricesForm
+from config.task_form import TaskForm
 from config.tier_form import TierForm
+from policies.task import TaskRule
 from policies.tier import Tier
 
 HIDDEN = "***"
@@ -38,6 +40,11 @@ def prices_document(rates: Rates) -> Document:
 def tier_document(tier: Tier) -> Document:
     """``[[tiers]]``"""
     return TierForm.showing(tier).document()
+
+
+def task_document(rule: TaskRule) -> Document:
+    """``[[tasks]]``"""
+    return TaskForm.showing(rule).document()
 
 
 def concealed(document: Document) -> Document:

@@ -54,13 +54,14 @@ def _unit_pico(value: Any) -> int:
     return pico
 
 
-def _ppm(value: Any) -> int:
+def ppm(value: Any) -> int:
+    """A decimal factor -> millionths. Raises ValueError."""
     try:
-        ppm = Decimal(value) * PPM if type(value) in (str, int, Decimal) else Decimal("NaN")
-        whole = int(ppm)
+        millionths = Decimal(value) * PPM if type(value) in (str, int, Decimal) else Decimal("NaN")
+        whole = int(millionths)
     except (ArithmeticError, ValueError):
         raise ValueError('must be a decimal factor written as text, like "1.2"') from None
-    if whole != ppm or not 0 <= whole <= 1000 * PPM:
+    if whole != millionths or not 0 <= whole <= 1000 * PPM:
         raise ValueError("must be a factor from 0 to 1000 with at most six decimals")
     return whole
 
@@ -156,7 +157,7 @@ UnitPico = Annotated[
 """A price for ONE unit; pico-USD inside."""
 
 Ppm = Annotated[
-    int, BeforeValidator(_ppm), PlainSerializer(factor_text, str), _decimal(3, 6, "Factor"), _decimal_out("Factor")
+    int, BeforeValidator(ppm), PlainSerializer(factor_text, str), _decimal(3, 6, "Factor"), _decimal_out("Factor")
 ]
 """A decimal factor; millionths inside."""
 

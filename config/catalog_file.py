@@ -16,10 +16,11 @@ from config.catalog_forms import ModelForm, TimeoutsForm, UpstreamForm
 from config.complaints import Complaint, ComplaintsError, did_you_mean, path_text, plain
 from config.form import Form
 from config.price_form import KindsForm, LongContextForm, PricesForm
+from config.task_form import CapForm, TaskForm
 from config.tier_form import AllowanceForm, TierForm, WindowForm
 
 # Fields by which one entry refers to another.
-_LINKS = ("name", "id", "upstream", "fallback", "upgrade_to")
+_LINKS = ("name", "id", "upstream", "fallback", "upgrade_to", "model")
 
 _PLACES: dict[str, type[Form]] = {
     "timeouts": TimeoutsForm,
@@ -28,6 +29,7 @@ _PLACES: dict[str, type[Form]] = {
     "variants": KindsForm,
     "windows": WindowForm,
     "allowance": AllowanceForm,
+    "cap": CapForm,
 }
 
 
@@ -40,11 +42,13 @@ def read_catalog(document: Mapping[str, Any], *, default_tier: str | None = None
     upstreams = _read("upstreams", UpstreamForm, document, wrong)
     models = _read("models", ModelForm, document, wrong)
     tiers = _read("tiers", TierForm, document, wrong)
+    tasks = _read("tasks", TaskForm, document, wrong)
     declared = Declared(
         upstreams=tuple(form.value() for form in upstreams),
         models=tuple(form.value() for form in models),
         tiers=tuple(form.value() for form in tiers),
         rates={form.id: rates for form in models if (rates := form.rates()) is not None},
+        tasks=tuple(form.value() for form in tasks),
     )
     told = {complaint.where for complaint in wrong}
     wrong += (complaint for complaint in complaints(declared) if complaint.where not in told)
@@ -55,7 +59,7 @@ def read_catalog(document: Mapping[str, Any], *, default_tier: str | None = None
     return declared
 
 
-F = TypeVar("F", UpstreamForm, ModelForm, TierForm)
+F = TypeVar("F", UpstreamForm, ModelForm, TierForm, TaskForm)
 
 
 def _read(table: str, form: type[F], document: Mapping[str, Any], wrong: list[Complaint]) -> list[F]:

@@ -1,6 +1,6 @@
 """The catalogue's entries as an admin sees them: with version and age, the retired ones, too. Reads, never writes.
 
-A shelf is one kind of entry: upstreams, models or tiers. It knows its table, its form and its document.
+A shelf is one kind of entry: upstreams, models, tiers, or rules for tasks. It knows its table, form and document.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from sqlalchemy import ColumnElement, Table, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from config.catalog import Declared, Model, Rates, Upstream
-from config.catalog_document import model_document, tier_document, upstream_document
+from config.catalog_document import model_document, task_document, tier_document, upstream_document
 from config.catalog_forms import ModelForm, UpstreamForm
 from config.catalog_sql import converted, prices_in_force, translated
 from config.form import Document, Form
-from config.tables import models, tiers, upstreams
+from config.tables import models, tasks, tiers, upstreams
+from config.task_form import TaskForm
 from config.tier_form import TierForm
+from policies.task import TaskRule
 from policies.tier import Tier
 
 T = TypeVar("T", bound=Struct)
@@ -87,6 +89,15 @@ TIERS: Shelf[Tier, TierForm] = Shelf(
     write=lambda value, _: tier_document(value),
     read=lambda form: (form.value(), None),
 )
+TASKS: Shelf[TaskRule, TaskForm] = Shelf(
+    noun="task",
+    key="name",
+    table=tasks,
+    kind=TaskRule,
+    form=TaskForm,
+    write=lambda value, _: task_document(value),
+    read=lambda form: (form.value(), None),
+)
 
 
 async def find_entry(engine: AsyncEngine, shelf: Shelf[T, F], name: str) -> Entry[T] | None:
@@ -126,11 +137,13 @@ async def declared_now(connection: AsyncConnection) -> Declared:
     backends = await _entries(connection, UPSTREAMS, upstreams.c.retired_at.is_(None))
     offered = await _entries(connection, MODELS, models.c.retired_at.is_(None))
     granted = await _entries(connection, TIERS, tiers.c.retired_at.is_(None))
+    ruled = await _entries(connection, TASKS, tasks.c.retired_at.is_(None))
     return Declared(
         tuple(entry.value for entry in backends),
         tuple(entry.value for entry in offered),
         tuple(entry.value for entry in granted),
         {entry.value.id: entry.rates for entry in offered if entry.rates is not None},
+        tuple(entry.value for entry in ruled),
     )
 
 

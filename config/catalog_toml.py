@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 
 from config.catalog import Declared
-from config.catalog_document import model_document, tier_document, upstream_document
+from config.catalog_document import model_document, task_document, tier_document, upstream_document
 from config.form import Document
 
 _LINE_MAX = 110
@@ -23,6 +23,7 @@ def catalog_toml(catalog: Declared) -> str:
         ("upstreams", map(upstream_document, catalog.upstreams)),
         ("models", (model_document(model, catalog.rates.get(model.id)) for model in catalog.models)),
         ("tiers", map(tier_document, catalog.tiers)),
+        ("tasks", map(task_document, catalog.tasks)),
     )
     return "\n".join(entry for table, documents in tables for entry in _entries(table, documents))
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from config.catalog import Declared, Rates, complaints
 from config.catalog_document import concealed, prices_document
-from config.catalog_shelf import MODELS, UPSTREAMS, Entry, Shelf, declared_now, found
+from config.catalog_shelf import MODELS, TASKS, UPSTREAMS, Entry, Shelf, declared_now, found
 from config.catalog_sql import take_turn, translated
 from config.complaints import Complaint, ComplaintsError
 from config.form import Document, Form
@@ -160,7 +160,10 @@ class CatalogWriter:
         if shelf is UPSTREAMS:
             return [f"model {model.id}" for model in catalog.models if model.upstream == name]
         if shelf is MODELS:
-            return [f"model {model.id} (as its fallback)" for model in catalog.models if model.fallback == name]
+            uses = [f"model {model.id} (as its fallback)" for model in catalog.models if model.fallback == name]
+            return uses + [f"task {rule.name} (it is answered by it)" for rule in catalog.tasks if rule.model == name]
+        if shelf is TASKS:
+            return []
         own = ["new users (it is the default tier)"] if name == self._default_tier else []
         own += [f"tier {tier.name} (as its upgrade)" for tier in catalog.tiers if tier.upgrade_to == name]
         query = select(groups.c.name).where(groups.c.doc["tier"].astext == name, groups.c.retired_at.is_(None))

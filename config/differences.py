@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from config.catalog import Declared, Rates
 from config.catalog_document import HIDDEN, is_secret, prices_document
-from config.catalog_shelf import MODELS, TIERS, UPSTREAMS, Shelf, declared_now
+from config.catalog_shelf import MODELS, TASKS, TIERS, UPSTREAMS, Shelf, declared_now
 from config.catalog_sql import Digests, digest_of, translated
 from config.form import Document
 
 Where = Literal["file", "database", "both"]
 
-_SHELVES: tuple[Shelf[Any, Any], ...] = (UPSTREAMS, MODELS, TIERS)
+_SHELVES: tuple[Shelf[Any, Any], ...] = (UPSTREAMS, MODELS, TIERS, TASKS)
 
 
 class FieldDifference(NamedTuple):

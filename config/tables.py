@@ -25,6 +25,7 @@ def _documents(name: str) -> Table:
 upstreams = _documents("upstreams")
 models = _documents("models")
 tiers = _documents("tiers")
+tasks = _documents("tasks")
 
 prices = Table(
     "prices",

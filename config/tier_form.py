@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from config.catalog_fields import PPM, Line, Name, Patterns, Per, Ppm, Tokens, Usd, WebAddress, Yes, Zone, usd
 from config.form import Form
+from config.phrases import OwnTexts
 from ledger.money import format_usd
-from policies.tier import AMOUNT_MAX, Allowance, Every, Of, Tier, Unit, Window
+from policies.tier import AMOUNT_MAX, PER_REQUEST_MAX, Allowance, Every, Of, Tier, Unit, Window
 
 _WINDOWS_MAX = 32
 # What a form says in other words than its value.
@@ -21,6 +22,9 @@ _LIMIT_SCHEMA = {
         {"type": "string", "pattern": r"^[0-9]{1,7}(\.[0-9]{1,9})?$"},
     ],
 }
+
+
+PerRequest = Annotated[int, Field(strict=True, ge=1, le=PER_REQUEST_MAX)]
 
 
 class WindowForm(Form):
@@ -146,6 +150,24 @@ class TierForm(Form):
         json_schema_extra={"default": "0"},
     )  # fmt: skip
     price_every: Literal["month", "year"] = Field("month", description="What that price is for.", examples=["month"])
+    listed: Yes = Field(True, description="Stands in the public price list.", examples=[True])
+    sentences: OwnTexts = Field(
+        {},
+        description="Texts of its own for what its users are told, by language and sentence.",
+        examples=[{"en": {"balance_short": "Your {balance} are not enough. Ask the front desk, or see {url}"}}],
+    )
+    tasks_per_request: PerRequest = Field(
+        4, description="Calls nobody typed (titles, tags, …) that one request may bring, counted apart.", examples=[4]
+    )
+    embeddings_per_request: PerRequest = Field(
+        50, description="Embeddings that one request may bring, counted apart, in windows of requests.", examples=[50]
+    )
+    embeddings_concurrency: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] | None = Field(
+        None,
+        description="Embeddings at once, the others wait a moment; 0: no limit. Where not said: as many as calls, but "
+        "not fewer than 8.",
+        examples=[8],
+    )
 
     @classmethod
     def showing(cls, tier: Tier) -> Self:

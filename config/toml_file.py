@@ -9,7 +9,7 @@ from typing import Any
 
 from config.complaints import Complaint, ComplaintsError
 
-CATALOG_KEYS = ("upstreams", "models", "tiers")
+CATALOG_KEYS = ("upstreams", "models", "tiers", "tasks")
 """The top-level tables that are the catalogue; everything else in the file is a setting."""
 
 _BYTES_MAX = 8 * 1024 * 1024

@@ -1,12 +1,14 @@
 """May they? Asks every rule, cheap questions before dear ones, and sets the money aside.
 
-Entitlement is free; the windows are one trip to Redis, all or nothing; then the hold in the bank, in tokens where the
-tier gives those, else and when they are used up in money. What one step has done and a later one denies is taken back,
-so a refused call leaves no trace. The answer is an ``Admission``, or a Refusal raised once, here.
+Entitlement is free; the windows are one trip to Redis, all or nothing, for which embeddings may wait a moment; then
+comes the hold in the bank: on the house where a rule says so, in tokens where the tier gives those, else and when they
+are used up in money. What one step has done and a later one denies is taken back, so a refused call leaves no trace.
+The answer is an ``Admission``, or a Refusal raised once, here.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
@@ -18,13 +20,14 @@ from config.catalog import Catalog, Model
 from gateway import sentences
 from gateway.counting import Counting
 from gateway.errors import Refusal
-from gateway.order import Candidate, Order, candidates_of, check_granted, known_model
-from gateway.purse import Purse, purses_of, unpaid
+from gateway.order import Candidate, Order, candidates_of, check_granted, fits, known_model, routed
+from gateway.purse import Purse, leaves_it_to_others, purses_of, unpaid
 from gateway.surface import Request, Surface
 from ledger.hold import CallFacts
 from ledger.journal import TOKENS
 from ledger.store import Bank, BankUnavailable, HoldAsk, HoldReply, HoldStatus
 from ledger.teller import Teller
+from ledger.usage import Usage
 from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Rules, Ticket
 from policies.decision import Deny
 from policies.estimate import RunningP90, RunningRatio, output_reserve
@@ -66,7 +69,8 @@ class Admission(Struct, frozen=True):
 
 
 class Admitter:
-    """One for each process. ``upgrade_url`` is where people go whose tier names no address of its own."""
+    """One for each process. ``upgrade_url`` is where people go whose tier names no address of its own; ``queue_s`` is
+    how long embeddings may wait for their turn."""
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class Admitter:
         input_seen: RunningRatio,
         default_tier: str,
         upgrade_url: str,
+        queue_s: float = 0.0,
     ) -> None:
         self._catalog = catalog
         self._buckets = buckets
@@ -90,6 +95,7 @@ class Admitter:
         self._input_seen = input_seen
         self._default_tier = default_tier
         self._upgrade_url = upgrade_url
+        self._queue_s = queue_s
 
     def tier_of(self, principal: Principal, catalog: Catalog) -> Tier:
         """The principal's tier; the default one where it was retired. Raises Refusal when there is none at all."""
@@ -109,39 +115,54 @@ class Admitter:
         facts = _facts(order, request)
         replies: list[tuple[Purse, HoldReply]] = []
         ticket: Ticket | None = None
-        now = datetime.now(UTC)
+        now, begun = datetime.now(UTC), time.monotonic()
         for purse in purses_of(order, now):
-            ticket = await self._counted(order, order.rules(purse.cost), ticket, request_id, idempotency)
-            reply = await self._hold(purse, purse.ask(request_id, facts), ticket)
+            ticket = await self._counted(order, order.rules(purse.cost), ticket, request_id, idempotency, begun)
+            ask = purse.ask(request_id, facts)
+            reply = await self._hold(purse, ask, ticket)
             if reply.status is HoldStatus.OK:
                 cap = _output_cap(order, request, purse, reply)
-                return Admission(order.tier, purse, ticket, reply.amount, reply.available, cap, facts, order.url)
+                return Admission(order.tier, purse, ticket, reply.amount, reply.available, cap, ask.facts, order.url)
             replies.append((purse, reply))
-            if reply.status is not HoldStatus.POOR:
+            if not leaves_it_to_others(purse, reply):
                 break
         assert ticket is not None  # there is always a purse with money
         await self._take_back(ticket)
         raise unpaid(order, replies, now)
 
+    def leave(self, request_id: UUID) -> None:
+        """The caller of this call has left, or the house closes: if it waits for its turn, its admission is cancelled;
+        a question that is on its way to Redis or the bank is brought to its end."""
+        self._buckets.leave(str(request_id))
+
     async def _order(self, surface: Surface, request: Request, principal: Principal) -> Order:
         """Everything that can be said before anything is counted. Raises Refusal."""
         catalog = self._catalog()
         tier = self.tier_of(principal, catalog)
-        model = known_model(catalog, surface, request.model)
+        asked = known_model(catalog, surface, request.model)
         url, limits = self.upgrade_url(tier), principal.limits
-        check_granted(tier, limits, model, url, request.features, 0, request.asked_output)
+        check_granted(tier, limits, asked, url, request.features, 0, request.asked_output)
+        rule = catalog.task_rule(principal.task) if principal.task else None
+        model = routed(catalog, tier, limits, asked, rule)
+        foreseen, estimated = await self._foreseen(surface, request, tier, model)
+        if model is not asked and not fits(model, foreseen.input_tokens, request.asked_output):
+            model = asked
+            foreseen, estimated = await self._foreseen(surface, request, tier, model)
+        candidates = candidates_of(catalog, tier, limits, model, foreseen, estimated, rule)
+        if tier.max_context is not None:
+            check_granted(tier, limits, model, url, tokens=foreseen.input_tokens)
+        least = min(request.asked_output or OUTPUT_LEAST, OUTPUT_LEAST) * request.n
+        reserve = self._reserve(surface, tier, model, request)
+        return Order(principal, tier, surface, candidates, reserve, least, url, rule)
+
+    async def _foreseen(self, surface: Surface, request: Request, tier: Tier, model: Model) -> tuple[Usage, int]:
+        """What the request will consume with this model, and its input tokens before what we learnt was applied."""
         foreseen = await surface.foresee(request, model, self._counting)
         estimated = foreseen.input_tokens
         if tier.max_context is not None:
             # A bound on the context refuses people, so there the count is exact; a hold only needs to be large enough.
-            foreseen = replace(foreseen, input=await surface.count(request, model, self._counting))
-        else:
-            foreseen = replace(foreseen, input=self._input_seen.correct(model.id, foreseen.input))
-        candidates = candidates_of(catalog, tier, limits, model, foreseen, estimated)
-        if tier.max_context is not None:
-            check_granted(tier, limits, model, url, tokens=foreseen.input_tokens)
-        least = min(request.asked_output or OUTPUT_LEAST, OUTPUT_LEAST) * request.n
-        return Order(principal, tier, surface, candidates, self._reserve(surface, tier, model, request), least, url)
+            return replace(foreseen, input=await surface.count(request, model, self._counting)), estimated
+        return replace(foreseen, input=self._input_seen.correct(model.id, foreseen.input)), estimated
 
     def _reserve(self, surface: Surface, tier: Tier, model: Model, request: Request) -> int:
         """Output tokens to set aside: what was asked, what the model usually gives, what the tier and model allow."""
@@ -151,15 +172,21 @@ class Admitter:
         return output_reserve(request.n, usual, request.asked_output, tier.max_output, model.max_output)
 
     async def _counted(
-        self, order: Order, rules: Rules, earlier: Ticket | None, request_id: UUID, idempotency: str
+        self, order: Order, rules: Rules, earlier: Ticket | None, request_id: UUID, idempotency: str, begun: float
     ) -> Ticket:
-        """The call in its windows; another count of the same call, with other costs, is taken back first."""
+        """The call in its windows; another count of the same call, with other costs, is taken back first. Embeddings
+        wait for it, in all no longer than the setting from ``begun`` on."""
         if earlier is not None:
             if earlier.ask.rules == rules:
                 return earlier
             await self._take_back(earlier)
-        who = order.principal
-        ask = Ask(str(who.wallet_id), str(who.user_id), str(request_id), order.tier.concurrency, idempotency, rules)
+        who, lane = order.principal, order.lane
+        wait_ms = 0
+        if lane == "embeddings" and self._queue_s:
+            wait_ms = max(0, int((begun + self._queue_s - time.monotonic()) * 1000))
+        ask = Ask(
+            str(who.wallet_id), str(who.user_id), str(request_id), order.concurrency, idempotency, rules, lane, wait_ms
+        )
         try:
             answer = await self._buckets.admit(ask)
         except (BucketsUnavailable, BucketsBusy):
@@ -192,8 +219,7 @@ class Admitter:
 
 def ledger_away() -> Refusal:
     """The bank cannot answer, so we do not guess."""
-    message = f"Balances cannot be checked right now. Try again in {_RETRY_S} s."
-    return Refusal.of("ledger_unavailable", message, retry_after_s=_RETRY_S)
+    return sentences.waiting("ledger_unavailable", "ledger_away", _RETRY_S)
 
 
 def limiter_away() -> Deny:
@@ -214,7 +240,6 @@ def _facts(order: Order, request: Request) -> CallFacts:
         chat_id=principal.chat_id,
         message_id=principal.message_id,
         streamed=request.stream,
-        house=order.tier.unlimited,
     )
 
 

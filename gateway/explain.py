@@ -13,12 +13,13 @@ from typing import Any
 from accounts.standing import NoTier, Standing, stand
 from accounts.users import User
 from config.catalog import Catalog, Kind, Model
+from config.catalog_fields import factor_text
 from gateway import sentences
 from gateway.admission import OUTPUT_LEAST, Admitter, limiter_away
 from gateway.errors import Refusal
 from gateway.explain_money import MoneyLook
 from gateway.identity import active, principal_of
-from gateway.order import Order, candidates_of, check_granted, no_model
+from gateway.order import Order, candidates_of, check_granted, no_model, routed
 from gateway.purse import purses_of
 from gateway.report import Report
 from gateway.sentences import instant
@@ -29,6 +30,8 @@ from ledger.store import Bank
 from ledger.usage import Usage
 from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Level, Look
 from policies.explanation import Explanation
+from policies.lanes import Lane
+from policies.task import PPM, TaskRule
 from policies.tier import Tier, Window
 
 _SMALL: dict[Kind, Usage] = {
@@ -41,6 +44,7 @@ _SMALL: dict[Kind, Usage] = {
     "image": Usage(input=16, images=1),
     "moderation": Usage(),
 }
+_LANES: dict[Lane, str] = {"own": "calls", "tasks": "tasks", "embeddings": "embeddings"}
 _FEATURES = ("tools", "images", "web_search", "audio")
 
 
@@ -62,8 +66,9 @@ class Explainer:
         self._buckets = buckets
         self._default_tier = default_tier
 
-    async def explain(self, user: User, model: str | None, now: datetime) -> Explanation:
-        """The next call of this user to this model; without one, to the cheapest that the plan grants."""
+    async def explain(self, user: User, model: str | None, now: datetime, task: str = "") -> Explanation:
+        """The next call of this user to this model; without one, to the cheapest that the plan grants. ``task``: as a
+        call nobody typed, with this label."""
         report, catalog = Report(), self._catalog()
         _tell_account(report, user)
         try:
@@ -72,13 +77,13 @@ class Explainer:
             report.refuses("tier", sentences.no_tier())
             return report.explanation("", model)
         _tell_standing(report, standing)
-        order = self._order(report, catalog, user, standing, model)
+        order = self._order(report, catalog, user, standing, model, task)
         if order is not None:
             await self._counts_and_money(report, order, now)
         return report.explanation(standing.tier.name, model)
 
     def _order(
-        self, report: Report, catalog: Catalog, user: User, standing: Standing, wanted: str | None
+        self, report: Report, catalog: Catalog, user: User, standing: Standing, wanted: str | None, task: str
     ) -> Order | None:
         """The small call, as far as the rules that count nothing let it come."""
         tier, url = standing.tier, self._admitter.upgrade_url(standing.tier)
@@ -86,22 +91,27 @@ class Explainer:
         if model is None:
             return None
         surface = next(surface for surface in SURFACES if surface.kind == model.kind)
+        rule = catalog.task_rule(task)
+        asked, model = model, routed(catalog, tier, None, model, rule)
+        if task:
+            _tell_task(report, task, rule, asked, model)
         try:
-            candidates = candidates_of(catalog, tier, None, model, _SMALL[model.kind])
+            candidates = candidates_of(catalog, tier, None, model, _SMALL[model.kind], rule=rule)
         except Refusal as refusal:
             report.refuses("price", refusal)
             return None
         report.passes("price", "The model has a price.", version=candidates[0].bill.price.version)
         _tell_features(report, tier)
         reserve = OUTPUT_LEAST if surface.has_output else 0
-        return Order(principal_of(user, standing), tier, surface, candidates, reserve, OUTPUT_LEAST, url)
+        who = principal_of(user, standing, task=task)
+        return Order(who, tier, surface, candidates, reserve, OUTPUT_LEAST, url, rule)
 
     async def _counts_and_money(self, report: Report, order: Order, now: datetime) -> None:
         money = MoneyLook(order, purses_of(order, now), now)
         await money.ask(self._bank)
         who = order.principal
         rules = order.rules(money.paying.cost)
-        ask = Ask(str(who.wallet_id), str(who.user_id), str(uuid7()), order.tier.concurrency, "", rules)
+        ask = Ask(str(who.wallet_id), str(who.user_id), str(uuid7()), order.concurrency, "", rules, order.lane)
         try:
             _tell_counts(report, order, ask, await self._buckets.peek(ask), now)
         except (BucketsUnavailable, BucketsBusy):
@@ -134,8 +144,7 @@ def _model(report: Report, catalog: Catalog, tier: Tier, wanted: str | None, url
     if wanted is None:
         model = _cheapest(catalog, tier)
         if model is None:
-            message = f"No model is part of your plan ({tier.title or tier.name}). Upgrade: {url}"
-            report.refuses("model_granted", Refusal.of("model_not_allowed", message))
+            report.refuses("model_granted", sentences.no_model_granted(tier, url))
             return None
     else:
         model = catalog.model(wanted)
@@ -149,6 +158,18 @@ def _model(report: Report, catalog: Catalog, tier: Tier, wanted: str | None, url
     except Refusal as refusal:
         report.refuses("model_granted", refusal, models=tier.models)
     return model
+
+
+def _tell_task(report: Report, task: str, rule: TaskRule | None, asked: Model, model: Model) -> None:
+    """How a call nobody typed is paid, and who answers it."""
+    if rule is None:
+        report.passes("task", f"No rule is for {task}: it is paid like any other call.", rule=None)
+        return
+    payer = "The house pays, up to its cap for each user" if rule.pays == "house" else "The caller pays"
+    part = "" if rule.factor_ppm == PPM else f", at {factor_text(rule.factor_ppm)} of the price"
+    answers = "" if model is asked else f" {model.id} answers in place of {asked.id}."
+    says = f"Its rule is {rule.name}. {payer}{part}.{answers}"
+    report.passes("task", says, rule=rule.name, pays=rule.pays, factor=factor_text(rule.factor_ppm), model=model.id)
 
 
 def _cheapest(catalog: Catalog, tier: Tier) -> Model | None:
@@ -180,11 +201,12 @@ def _tell_counts(report: Report, order: Order, ask: Ask, look: Look, now: dateti
             report.passes("window", says, **detail)
         else:
             report.refuses("window", told, says, **detail)
-    limit, running = order.tier.concurrency, look.open_calls
+    limit, running, what = order.concurrency, look.open_calls, _LANES[order.lane]
     if told is not None and 0 < limit <= running:
-        report.refuses("concurrency", told, f"{running} of {limit} calls are running.", limit=limit, used=running)
+        report.refuses("concurrency", told, f"{running} of {limit} {what} are running.", limit=limit, used=running)
     else:
-        says = f"{running} of {limit} calls are running." if limit else f"{running} calls are running, without a limit."
+        without = f"{running} {what} are running, without a limit."
+        says = f"{running} of {limit} {what} are running." if limit else without
         report.passes("concurrency", says, limit=limit or None, used=running)
 
 

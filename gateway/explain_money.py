@@ -8,7 +8,7 @@ from typing import Any
 from gateway.admission import ledger_away
 from gateway.errors import Refusal
 from gateway.order import Order
-from gateway.purse import Purse, tokens_of, unpaid
+from gateway.purse import Purse, leaves_it_to_others, tokens_of, unpaid
 from gateway.report import Report
 from gateway.sentences import instant
 from ledger.journal import CURRENCY, TOKENS
@@ -43,7 +43,7 @@ class MoneyLook:
             for purse in self._purses:
                 reply = await self._reply(bank, purse)
                 self._replies.append((purse, reply))
-                if reply.status is not HoldStatus.POOR:
+                if not leaves_it_to_others(purse, reply):
                     return
         except BankUnavailable:
             self.away = True
@@ -66,18 +66,21 @@ class MoneyLook:
         self._balances[purse.currency] = balance
         if balance.state in _STATES:
             return HoldReply(_STATES[balance.state], 0, 0)
-        if balance.available < purse.minimum:
+        if balance.available < purse.minimum and not purse.house:
             return HoldReply(HoldStatus.POOR, 0, balance.available)
         for cap in purse.caps:
             state = await bank.budget(cap.id)
             self._rooms[cap] = cap.limit - state.spent - state.held
-        narrow = min(self._rooms, key=self._rooms.__getitem__, default=None)
+        narrow = min(purse.caps, key=self._rooms.__getitem__, default=None)
         if narrow is not None and self._rooms[narrow] < purse.minimum:
             return HoldReply(HoldStatus.CAPPED, 0, max(0, self._rooms[narrow]), narrow.id)
         return HoldReply(HoldStatus.OK, purse.minimum, balance.available - purse.minimum)
 
     def _tell_allowance(self, report: Report, refusal: Refusal | None) -> None:
         tokens = tokens_of(self._order.principal, self._order.tier)
+        if tokens is not None and self.paying.house:
+            report.passes("allowance", "It is not touched: the house pays.")
+            return
         plan = tokens or self._purses[-1].plan
         if plan is None:
             report.passes("allowance", "Neither the plan nor a group gives an allowance.")
@@ -110,8 +113,9 @@ class MoneyLook:
         detail = {"available": available, "held": format_usd(balance.held), "needed": needed}
         if refusal is not None and self._replies[-1][1].status is not HoldStatus.CAPPED:
             report.refuses("balance", refusal, **detail)
-        elif self._order.tier.unlimited:
-            report.passes("balance", "The house pays for this plan.", **detail)
+        elif self.paying.house:
+            what = "this plan" if self._order.tier.unlimited else "this task"
+            report.passes("balance", f"The house pays for {what}.", **detail)
         else:
             says = f"{available} USD are available; a small call needs at least {needed} USD."
             report.passes("balance", says, **detail)

@@ -129,5 +129,6 @@ class Payment:
 
     def _left(self, amount: int) -> int:
         admission = self.admission
-        paid = 0 if admission.tier.unlimited else amount
-        return max(0, admission.available + admission.held - paid)
+        if admission.purse.house:
+            return max(0, admission.available)
+        return max(0, admission.available + admission.held - amount)

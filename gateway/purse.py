@@ -1,7 +1,8 @@
-"""What may pay for a call: the tokens of the running period, then money. Pure.
+"""What may pay for a call: the house where a rule says so, the tokens of the running period, then money. Pure.
 
-Tokens pay for calls that consume tokens alone: what is counted in seconds, characters or pictures is paid with money,
-whatever the tier gives.
+The house pays for calls nobody typed up to a cap for each user, which is a budget of the bank like any other. Tokens
+pay for calls that consume tokens alone: what is counted in seconds, characters or pictures is paid with money, whatever
+the tier gives.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Literal
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway import sentences
 from gateway.bill import Bill
 from gateway.errors import Refusal
+from gateway.language import sentence
 from gateway.order import Candidate, Order
 from ledger.hold import CallFacts
 from ledger.journal import CURRENCY, TOKENS
@@ -25,9 +28,12 @@ from ledger.store import BudgetAsk, HoldAsk, HoldReply, HoldStatus
 from ledger.usage import KINDS, TOKEN_KINDS
 from ledger.wallet import token_wallet_id
 from policies.allowance import money_plan, token_plan
-from policies.caps import Cap, caps_of
+from policies.caps import Cap, caps_of, key_cap, task_cap
 from policies.principal import Principal
 from policies.tier import Tier
+
+WHOLE_TASK = 256
+"""Tokens of output: the answer to a task is seldom longer, and the house does not begin one that it may have to cut."""
 
 _OTHER_KINDS = tuple(kind for kind in KINDS if kind not in TOKEN_KINDS)
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,7 +45,8 @@ Of = Literal["tokens", "allowance", "balance"]
 class Purse(Struct, frozen=True):
     """One wallet that may pay. Its amounts and its candidates' bills are in ``currency``: nano-USD, or tokens.
 
-    ``wanted`` is set aside, or what is there, but not less than ``minimum``.
+    ``wanted`` is set aside, or what is there, but not less than ``minimum``. ``house``: the house pays within ``caps``,
+    and the wallet only names the caller.
     """
 
     wallet_id: UUID
@@ -49,6 +56,7 @@ class Purse(Struct, frozen=True):
     wanted: int
     minimum: int
     caps: tuple[Cap, ...] = ()
+    house: bool = False
 
     @property
     def in_tokens(self) -> bool:
@@ -73,7 +81,7 @@ class Purse(Struct, frozen=True):
             self.minimum,
             bill.price.version,
             bill.factor_ppm,
-            facts,
+            replace(facts, house=True) if self.house else facts,
             self.plan,
             tuple([BudgetAsk(cap.id, cap.limit) for cap in self.caps]) if self.caps else (),
         )
@@ -82,8 +90,10 @@ class Purse(Struct, frozen=True):
 def purses_of(order: Order, now: datetime) -> tuple[Purse, ...]:
     """Those that may pay for this call, in the order in which they are tried."""
     money = _money(order, now)
+    house = _house(order, money, now)
     plan = _paying_plan(order)
-    return (_tokens(order, plan), money) if plan is not None and plan.amount and money.wanted else (money,)
+    own = (_tokens(order, plan), money) if plan is not None and plan.amount and money.wanted else (money,)
+    return own if house is None else (house, *own)
 
 
 def tokens_of(principal: Principal, tier: Tier) -> Plan | None:
@@ -98,12 +108,17 @@ def money_of(principal: Principal, tier: Tier) -> Plan | None:
     return money_plan(tier, principal.since or _SINCE_EVER, principal.group)
 
 
+def leaves_it_to_others(purse: Purse, reply: HoldReply) -> bool:
+    """Whether the next purse is tried: this one is empty, or the house has paid as much for this user as it will."""
+    return reply.status is HoldStatus.POOR or (purse.house and reply.status is HoldStatus.CAPPED)
+
+
 def unpaid(order: Order, replies: Sequence[tuple[Purse, HoldReply]], now: datetime) -> Refusal:
     """The refusal of a call that no purse pays. ``replies`` are the bank's, in the order in which it was asked."""
     purse, reply = replies[-1]
     match reply.status:
         case HoldStatus.DUPLICATE:
-            return Refusal.of("idempotency_conflict", "This request was already made.")
+            return Refusal.of("idempotency_conflict", sentence("request_repeated"))
         case HoldStatus.SUSPENDED | HoldStatus.CLOSED:
             return sentences.suspended()
         case HoldStatus.CAPPED:
@@ -112,7 +127,7 @@ def unpaid(order: Order, replies: Sequence[tuple[Purse, HoldReply]], now: dateti
     plan = _paying_plan(order)
     if plan is not None:
         needed = order.foreseen.input_tokens + order.least
-        left = replies[0][1].available if replies[0][0].in_tokens else 0
+        left = next((told.available for asked, told in replies if asked.in_tokens), 0)
         return sentences.without_tokens(plan, left, needed, order.tier, order.url, bounds(plan, now)[1])
     ends = bounds(purse.plan, now)[1] if purse.plan else None
     return sentences.without_money(reply.available, purse.minimum, order.tier, order.url, purse.plan, ends)
@@ -127,14 +142,25 @@ def _money(order: Order, now: datetime) -> Purse:
     if tier.unlimited:
         # The house pays, and no wallet: what a key may cost bounds it all the same, a member's share of a wallet not.
         caps = tuple(cap for cap in caps if cap.of == "key")
-        return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0, caps)
+        return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0, caps, house=True)
     wanted = _dearest(order.candidates, order.reserve)
     minimum = min(wanted, _dearest(order.candidates, order.least))
     return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, wanted, minimum, caps)
 
 
+def _house(order: Order, money: Purse, now: datetime) -> Purse | None:
+    """The house's own, for a call whose rule says that the house pays. A key's budget bounds such a call, too."""
+    cap = task_cap(order.rule, order.principal.user_id, now) if order.rule is not None else None
+    if cap is None or not money.wanted:
+        return None
+    of_key = key_cap(order.principal.limits, now)
+    caps = (cap,) if of_key is None else (cap, of_key)
+    least = min(money.wanted, _dearest(order.candidates, max(order.least, WHOLE_TASK)))
+    return replace(money, minimum=least, caps=caps, house=True)
+
+
 def _tokens(order: Order, plan: Plan) -> Purse:
-    bill = Bill(TOKEN_PRICE, PPM, order.foreseen)
+    bill = Bill(TOKEN_PRICE, PPM if order.rule is None else order.rule.factor_ppm, order.foreseen)
     candidates = tuple(Candidate(each.model, bill, each.estimated) for each in order.candidates)
     wanted, least = bill.expected(order.reserve), bill.expected(order.least)
     return Purse(token_wallet_id(order.principal.wallet_id), TOKENS, plan, candidates, wanted, min(wanted, least))

@@ -44,7 +44,7 @@ class Booking:
 
     def enter(self, kind: str, ref: str, booked_at: datetime, legs: Iterable[Posting]) -> UUID | None:
         """A journal entry of these legs; None when there is nothing to move. Raises journal.Unbalanced."""
-        postings = tuple(leg for leg in legs if leg.amount)
+        postings = tuple([leg for leg in legs if leg.amount])
         if not postings:
             return None
         entry = Entry(uuid7(), kind, ref, booked_at, postings)

@@ -41,6 +41,7 @@ _RARE = {
     "route": "chat.completions",
     "task": "",
     "chat_id": "",
+    "message_id": "",
     "outcome": "completed",
     "usage_source": "reported",
 }
@@ -71,6 +72,7 @@ class ChargeFilter:
     task: str | None = None
     route: str | None = None
     chat_id: str | None = None
+    message_id: str | None = None
     outcome: str | None = None
     usage_source: str | None = None
     currency: str | None = None
@@ -215,7 +217,18 @@ def listing(wanted: ChargeFilter, before: UUID | None, limit: int) -> tuple[str,
 
 
 def _conditions(wanted: ChargeFilter, before: UUID | None, args: list[Any]) -> Iterator[str]:
-    for column in ("key_id", "model", "tier", "task", "route", "chat_id", "outcome", "usage_source", "currency"):
+    for column in (
+        "key_id",
+        "model",
+        "tier",
+        "task",
+        "route",
+        "chat_id",
+        "message_id",
+        "outcome",
+        "usage_source",
+        "currency",
+    ):
         value = getattr(wanted, column)
         if value is not None:
             yield f"c.{column} = {_place(args, value)}"

@@ -23,6 +23,8 @@ from ledger.journal import Posting
 from ledger.usage import Usage
 from ledger.wallet import Grant, Wallet
 
+_usage = msgspec.json.Decoder(Usage).decode
+_facts = msgspec.json.Decoder(CallFacts).decode
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -141,9 +143,9 @@ def _hold(row: Any) -> Hold:
         spent=row["spent"],
         state=State(row["state"]),
         checkpoint=row["checkpoint"],
-        usage=msgspec.json.decode(row["usage"], type=Usage),
+        usage=_usage(row["usage"]),
         price_version=row["price_version"],
         factor_ppm=row["factor_ppm"],
-        facts=msgspec.json.decode(row["facts"], type=CallFacts),
+        facts=_facts(row["facts"]),
         budget_ids=tuple(row["budget_ids"] or ()),
     )

@@ -12,7 +12,7 @@ up and still spend it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -97,7 +97,7 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     chat_id: str = ""
     message_id: str = ""
     streamed: bool = False
-    house: bool = False  # an unlimited tier: the house pays, the call is still recorded
+    house: bool = False  # the house pays: an unlimited tier, or a task by its rule; the call is still recorded
 
 
 @dataclass(slots=True)
@@ -120,10 +120,15 @@ class Hold:
 
     @property
     def locked(self) -> int:
-        """What this hold still keeps from being spent elsewhere."""
+        """What this hold still keeps from being spent elsewhere: in its budgets, and in its wallet where that pays."""
         if self.state is State.OPEN:
             return self.amount
         return self.amount - self.spent if self.state is State.QUARANTINE else 0
+
+    @property
+    def locked_in_wallet(self) -> int:
+        """What of it the wallet locks: nothing where the house pays."""
+        return 0 if self.facts.house else self.locked
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -146,8 +151,7 @@ class Settlement(msgspec.Struct, frozen=True):
     variant: str = ""  # what set the price beside the kind; "": the base price
 
 
-@dataclass(frozen=True, slots=True)
-class PriorCharge:
+class PriorCharge(msgspec.Struct, frozen=True):
     """A charge already posted for the call, with the legs of its entry."""
 
     rev: Rev
@@ -156,16 +160,14 @@ class PriorCharge:
     postings: tuple[Posting, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PriorRefund:
+class PriorRefund(msgspec.Struct, frozen=True):
     """What was given back of the call's charge already, with the legs of its entry."""
 
     amount: int
     postings: tuple[Posting, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(msgspec.Struct, frozen=True):
     """What one step writes: the charge's revision (None: no charge), its legs, and the part the wallet did not
     cover."""
 
@@ -199,7 +201,7 @@ def settle(
     late = hold.state is State.SETTLED
     state = hold.state if late else next_state(hold.state, Step.SETTLE)
     rev = Rev.LATE if late else Rev.FINAL
-    free = wallet.available + hold.locked
+    free = wallet.available + hold.locked_in_wallet
     _release(wallet, hold)
     hold.state = state
     legs, overrun = _difference(wallet, free, provisional, refunds, event)
@@ -237,7 +239,7 @@ def _void(wallet: Wallet, hold: Hold) -> Closing:
 
 
 def _release(wallet: Wallet, hold: Hold) -> None:
-    wallet.held -= hold.locked
+    wallet.held -= hold.locked_in_wallet
 
 
 def give_back(wallet: Wallet, booked: Iterable[Posting], amount: int) -> tuple[list[Posting], int]:
@@ -260,7 +262,9 @@ def _outstanding(booked: Iterable[Posting]) -> list[Posting]:
     for leg in booked:
         if leg.account != REVENUE_USAGE:
             before = sums.get((leg.account, leg.grant_id))
-            sums[leg.account, leg.grant_id] = replace(leg, amount=leg.amount + (before.amount if before else 0))
+            sums[leg.account, leg.grant_id] = msgspec.structs.replace(
+                leg, amount=leg.amount + (before.amount if before else 0)
+            )
     return list(sums.values())
 
 

@@ -6,11 +6,11 @@ by credits; so what a wallet holds is minus the sum of its postings.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+from msgspec import Struct
 
 REVENUE_USAGE = "rev:usage"
 REVENUE_BREAKAGE = "rev:breakage"
@@ -31,8 +31,7 @@ class Unbalanced(ValueError):
     """The postings of an entry do not sum to zero in every currency."""
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(Struct, frozen=True):
     """One leg: nano-units, debit positive. ``grant_id`` names the grant that was burnt, filled or given back to."""
 
     account: str
@@ -42,8 +41,7 @@ class Posting:
     currency: str = CURRENCY
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A balanced set of legs, booked at one instant for one reason. ``ref`` names what it is for, uniquely.
 
     Raises Unbalanced when the legs do not sum to zero per currency, or when there are none.
@@ -56,11 +54,11 @@ class Entry:
     postings: tuple[Posting, ...]
 
     def __post_init__(self) -> None:
-        sums: defaultdict[str, int] = defaultdict(int)
+        sums: dict[str, int] = {}
         for posting in self.postings:
-            sums[posting.currency] += posting.amount
+            sums[posting.currency] = sums.get(posting.currency, 0) + posting.amount
         if not self.postings or any(sums.values()):
-            raise Unbalanced(f"entry {self.ref}: the postings sum to {dict(sums)}")
+            raise Unbalanced(f"entry {self.ref}: the postings sum to {sums}")
 
 
 def transfer(debits: Iterable[Posting], credit_account: str) -> tuple[Posting, ...]:

@@ -73,6 +73,6 @@ def _scaled(value: str | int | Decimal, decimals: int, what: str) -> int:
 
 
 def _formatted(amount: int, decimals: int, least: int) -> str:
-    whole, rest = divmod(abs(amount), 10**decimals)
-    fraction = f"{rest:0{decimals}d}".rstrip("0").ljust(least, "0")
-    return f"{'-' if amount < 0 else ''}{whole}.{fraction}"
+    digits = str(abs(amount)).zfill(decimals + 1)
+    fraction = digits[-decimals:].rstrip("0").ljust(least, "0")
+    return f"{'-' if amount < 0 else ''}{digits[:-decimals]}.{fraction}"

@@ -19,6 +19,7 @@ from ledger.spool import Orphan, Spool
 from ledger.store import Bank, BankUnavailable
 
 _log = logging.getLogger("farebox.ledger")
+_GATHER_S = 0.02
 _PAUSE_S = 0.01
 _PAUSE_MAX_S = 3.0
 
@@ -83,9 +84,12 @@ class Poster:
         await asyncio.to_thread(self._spool.close)
 
     async def _run(self) -> None:
-        pause = _PAUSE_S
+        pause, begun = _PAUSE_S, 0.0
         while True:
             await self._wake.wait()
+            # A commit costs the same for one as for fifty: alone, an event is posted at once, the next ones gather.
+            await asyncio.sleep(max(0.0, begun + _GATHER_S - time.monotonic()))
+            begun = time.monotonic()
             batch = [event for _, event in list(self._queue)[: self._batch]]
             left = await self._post(batch)
             await self._done(len(batch), left)

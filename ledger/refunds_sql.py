@@ -69,7 +69,7 @@ class Refunds(Vault):
         async with self._transaction() as connection:
             wallet_id = await connection.fetchval(statements.WALLET_OF_CHARGE, request_id)
             if wallet_id is None:
-                raise LookupError(f"call {request_id} was not charged")
+                raise LookupError(f"call {request_id} was not charged, or its month is detached")
             drawer = await wait_for_drawer(connection, wallet_id)
             known = await connection.fetchrow(statements.REFUND_KNOWN, request_id, source)
             if known is not None:

@@ -36,6 +36,10 @@ class NotEnough(Exception):
         self.available = available
 
 
+class MonthClosed(Exception):
+    """The month is sealed, or its rows are not here any more; the message says which."""
+
+
 class RefundTooLarge(Exception):
     """More was to be given back than the call was charged and not yet refunded; ``left`` is what still can be."""
 

@@ -46,11 +46,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def input_tokens(self) -> int:
-        return sum(getattr(self, kind) for kind in INPUT_KINDS)
+        return self.input + self.cache_read + self.cache_write + self.cache_write_1h + self.audio_in + self.image_in
 
     @property
     def output_tokens(self) -> int:
-        return sum(getattr(self, kind) for kind in OUTPUT_KINDS)
+        return self.output + self.reasoning + self.audio_out
 
     @property
     def tokens(self) -> int:

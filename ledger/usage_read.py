@@ -55,7 +55,8 @@ class ModelUsage:
     amount: int
 
 
-def _tokens(*kinds: str) -> str:
+def tokens_of(*kinds: str) -> str:
+    """SQL for the sum of these kinds over charges."""
     return "sum(" + " + ".join(f"coalesce((usage ->> '{kind}')::bigint, 0)" for kind in kinds) + ")::bigint"
 
 
@@ -67,8 +68,8 @@ _SUMS = (
 # $2: the first instant of each hour, as the smallest id of it, and the end. A scalar subquery is asked for the few
 # provisional charges alone.
 _BY_HOUR = f"""
-    SELECT width_bucket(request_id, $2::uuid[]) AS step, currency, count(*), {_tokens(*INPUT_KINDS)},
-           {_tokens("cache_read")}, {_tokens(*OUTPUT_KINDS)}, sum(amount)::bigint
+    SELECT width_bucket(request_id, $2::uuid[]) AS step, currency, count(*), {tokens_of(*INPUT_KINDS)},
+           {tokens_of("cache_read")}, {tokens_of(*OUTPUT_KINDS)}, sum(amount)::bigint
     FROM charges c
     WHERE user_id = ANY ($1::uuid[]) AND request_id >= $3 AND request_id < $4
       AND (rev <> 'provisional' OR (SELECT f.rev FROM charges f

@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
 
 from ledger.store import BankBusy, BankUnavailable
 
@@ -19,7 +21,7 @@ _AWAY = (
     OSError,
     asyncio.TimeoutError,
     PoolTimeout,
-    DBAPIError,
+    AsyncAdapt_asyncpg_dbapi.Error,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
@@ -55,28 +57,30 @@ class Vault:
     async def _connection(self) -> AsyncIterator[Any]:
         """An asyncpg connection out of the engine's pool."""
         try:
-            async with self._engine.connect() as pooled:
-                driver = await _driver(pooled)
-                try:
-                    yield driver
-                finally:
-                    if driver.is_closed():
-                        await pooled.invalidate()
+            pooled = await self._taken()
+            driver: Any = pooled.driver_connection
+            try:
+                yield driver
+            finally:
+                (pooled.invalidate if driver.is_closed() else pooled.close)()
         except _BUSY as busy:
             raise BankBusy(str(busy)) from busy
         except _AWAY as away:
             raise BankUnavailable(f"{type(away).__name__}: {away}") from away
 
+    async def _taken(self) -> PoolProxiedConnection:
+        """One of the pool's; one that the server closed while it was idle is replaced, so a restart refuses nobody."""
+        pooled = await self._pooled()
+        while pooled.driver_connection is None or pooled.driver_connection.is_closed():
+            pooled.invalidate()
+            pooled = await self._pooled()
+        return pooled
+
+    async def _pooled(self) -> PoolProxiedConnection:
+        # Straight from the pool: the way through the engine's own connection object costs as much as a statement does.
+        return await greenlet_spawn(self._engine.sync_engine.pool.connect)
+
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:
         async with self._connection() as connection, connection.transaction():
             yield connection
-
-
-async def _driver(pooled: AsyncConnection) -> Any:
-    """The driver's connection; one the server closed while it was idle is replaced, so a restart refuses nobody."""
-    driver = (await pooled.get_raw_connection()).driver_connection
-    if driver is None or driver.is_closed():
-        await pooled.invalidate()
-        driver = (await pooled.get_raw_connection()).driver_connection
-    return driver

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from policies import concurrency
 from policies.decision import Deny, Standing, strictest
+from policies.lanes import Lane
 from policies.rate import Counter, reset_ms, wait_ms
 from policies.tier import Window
 
@@ -32,7 +33,9 @@ class BucketsBusy(Exception):
 
 
 class Ask(Struct, frozen=True):
-    """May this call start? `concurrency` 0 is no limit; `idempotency` "" is no key."""
+    """May this call start? `concurrency` 0 is no limit, and is that of the `lane`, whose open calls alone it bounds;
+    `idempotency` "" is no key. `wait_ms` is how long the call would wait for its turn, where it can (`buckets_queue`).
+    """
 
     wallet: str
     user: str
@@ -40,6 +43,8 @@ class Ask(Struct, frozen=True):
     concurrency: int = 0
     idempotency: str = ""
     rules: Rules = ()
+    lane: Lane = "own"
+    wait_ms: int = 0
 
 
 class Level(Struct, frozen=True):
@@ -50,14 +55,15 @@ class Level(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """What is used now: one level per window, in the order asked, and the number of open calls."""
+    """What is used now: one level per window, in the order asked, and the open calls that a person asked for."""
 
     levels: tuple[Level, ...]
     open_calls: int
 
 
 class Look(Struct, frozen=True):
-    """What `admit` would answer now: how full each window of the ask is, the open calls, and the denial, if any."""
+    """What `admit` would answer now: how full each window of the ask is, the open calls of its lane, and the denial, if
+    any."""
 
     levels: tuple[Level, ...]
     open_calls: int
@@ -80,14 +86,13 @@ class Ticket(Struct, frozen=True):
     @property
     def standings(self) -> tuple[Standing, ...]:
         """Where the caller stands after this call: per kind of window the one with the least left."""
-        windows = [window for window, _ in self.ask.rules]
-        return strictest_standings(windows, self.levels)
+        return strictest_standings([window for window, _ in self.ask.rules], self.levels)
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """How full each window is after this call."""
-        rows = zip(self.ask.rules, self.used, self.places, strict=True)
-        return tuple(Level(used, reset_ms(used, at, rule[0].seconds, self.now_ms)) for rule, used, at in rows)
+        rows, now_ms = zip(self.ask.rules, self.used, self.places, strict=True), self.now_ms
+        return tuple([Level(used, reset_ms(used, at, rule[0].seconds, now_ms)) for rule, used, at in rows])
 
 
 class Buckets(Protocol):
@@ -128,6 +133,10 @@ class Buckets(Protocol):
         """Empties these windows of a user. Slots stay: open calls are open."""
         ...
 
+    def leave(self, request_id: str) -> None:
+        """The caller has left: where the call waits for its turn, it does so no longer, and `admit` is cancelled."""
+        ...
+
     async def ping(self) -> None:
         """Returns if the place can answer."""
         ...
@@ -142,7 +151,7 @@ def looked(ask: Ask, counters: Sequence[Counter], open_calls: int, now_ms: int) 
     rows = list(zip(ask.rules, counters, strict=True))
     levels = tuple(level_of(counter, window, now_ms) for (window, _), counter in rows)
     denials = (_denial(counter, window, cost, now_ms) for (window, cost), counter in rows)
-    return Look(levels, open_calls, strictest((concurrency.check(open_calls, ask.concurrency), *denials)))
+    return Look(levels, open_calls, strictest((concurrency.check(open_calls, ask.concurrency, ask.lane), *denials)))
 
 
 def _denial(counter: Counter, window: Window, cost: int, now_ms: int) -> Deny | None:
@@ -171,8 +180,8 @@ def strictest_standings(windows: Sequence[Window], levels: Sequence[Level]) -> t
     """Per kind of window the one with the least left, of equals the one that takes longest to come back."""
     strictest: dict[str, Standing] = {}
     for window, level in zip(windows, levels, strict=True):
-        new = Standing(window.of, window.limit, max(0, window.limit - level.used), level.reset_ms)
+        remaining = max(0, window.limit - level.used)
         old = strictest.get(window.of)
-        if old is None or (new.remaining, -new.reset_ms) < (old.remaining, -old.reset_ms):
-            strictest[window.of] = new
+        if old is None or (remaining, -level.reset_ms) < (old.remaining, -old.reset_ms):
+            strictest[window.of] = Standing(window.of, window.limit, remaining, level.reset_ms)
     return tuple(strictest.values())

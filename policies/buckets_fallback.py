@@ -99,6 +99,9 @@ class BucketsWithFallback:
         await self._local.clear(wallet, user, windows)
         await self._primary.clear(wallet, user, windows)
 
+    def leave(self, request_id: str) -> None:
+        """Nobody waits here."""
+
     async def ping(self) -> None:
         await self._primary.ping()
 

@@ -22,6 +22,7 @@ from policies.buckets import (
 )
 from policies.concurrency import SLOT_TTL_MS
 from policies.decision import Deny
+from policies.lanes import LANES, Lane
 from policies.rate import Counter
 from policies.tier import Window
 
@@ -32,13 +33,13 @@ def monotonic_ms() -> int:
 
 
 class _User:
-    """What one user holds: counters by window name, slots by request id."""
+    """What one user holds: counters by window name, slots by lane and request id."""
 
     __slots__ = ("counters", "slots")
 
     def __init__(self) -> None:
         self.counters: dict[str, tuple[int, Counter]] = {}
-        self.slots: dict[str, int] = {}
+        self.slots: dict[Lane, dict[str, int]] = {lane: {} for lane in LANES}
 
     def counter(self, window: Window, now_ms: int) -> Counter:
         _, counter = self.counters.get(window.name, (0, Counter()))
@@ -49,7 +50,7 @@ class _User:
 
     def prune(self, now_ms: int) -> None:
         """Forgets expired slots and the counters of windows that nobody asks about any more."""
-        self.slots = concurrency.live(self.slots, now_ms)
+        self.slots = {lane: concurrency.live(slots, now_ms) for lane, slots in self.slots.items()}
         counters = ((name, s, rate.pruned(counter, s, now_ms)) for name, (s, counter) in self.counters.items())
         self.counters = {name: (seconds, counter) for name, seconds, counter in counters if counter.buckets}
 
@@ -76,7 +77,7 @@ class BucketsMemory:
         if forget:
             self._forget(ticket)
         user = self._user(ticket.ask.wallet, ticket.ask.user)
-        user.slots.pop(ticket.ask.request_id, None)
+        user.slots[ticket.ask.lane].pop(ticket.ask.request_id, None)
         for (window, cost), at, now_cost in zip(ticket.ask.rules, ticket.places, actual, strict=True):
             _, counter = user.counters.get(window.name, (0, Counter()))
             user.put(window, rate.amended(counter, at, now_cost - cost))
@@ -87,7 +88,7 @@ class BucketsMemory:
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         now_ms = self._clock_ms()
         for ticket in tickets:
-            slots = self._user(ticket.ask.wallet, ticket.ask.user).slots
+            slots = self._user(ticket.ask.wallet, ticket.ask.user).slots[ticket.ask.lane]
             if slots.get(ticket.ask.request_id, 0) > now_ms:
                 slots[ticket.ask.request_id] = now_ms + SLOT_TTL_MS
 
@@ -95,7 +96,7 @@ class BucketsMemory:
         now_ms = self._clock_ms()
         held = self._users.get((wallet, user)) or _User()
         levels = tuple(level_of(held.counter(window, now_ms), window, now_ms) for window in windows)
-        return Reading(levels, len(concurrency.live(held.slots, now_ms)))
+        return Reading(levels, len(concurrency.live(held.slots["own"], now_ms)))
 
     async def peek(self, ask: Ask) -> Look:
         return _look(ask, self._users.get((ask.wallet, ask.user)) or _User(), self._clock_ms())
@@ -104,6 +105,9 @@ class BucketsMemory:
         held = self._user(wallet, user)
         for window in windows:
             held.counters.pop(window.name, None)
+
+    def leave(self, request_id: str) -> None:
+        """Nobody waits here."""
 
     async def ping(self) -> None:
         """Always well."""
@@ -123,7 +127,7 @@ class BucketsMemory:
             earlier, expiry = self._marks.get(_mark(ask), ("", 0))
             if expiry > now_ms:
                 return duplicate_denial(earlier)
-        return duplicate_denial(ask.request_id) if ask.request_id in user.slots else None
+        return duplicate_denial(ask.request_id) if ask.request_id in user.slots[ask.lane] else None
 
     def _count(self, ask: Ask, user: _User, now_ms: int) -> Ticket:
         counters = [
@@ -131,7 +135,7 @@ class BucketsMemory:
         ]
         for (window, _), counter in zip(ask.rules, counters, strict=True):
             user.put(window, counter)
-        user.slots[ask.request_id] = now_ms + SLOT_TTL_MS
+        user.slots[ask.lane][ask.request_id] = now_ms + SLOT_TTL_MS
         self._remember(ask, now_ms)
         return Ticket(ask, tuple(c.newest for c in counters), tuple(c.used for c in counters), now_ms)
 
@@ -151,7 +155,7 @@ class BucketsMemory:
 
 def _look(ask: Ask, user: _User, now_ms: int) -> Look:
     counters = [user.counter(window, now_ms) for window, _ in ask.rules]
-    return looked(ask, counters, len(concurrency.live(user.slots, now_ms)), now_ms)
+    return looked(ask, counters, len(concurrency.live(user.slots[ask.lane], now_ms)), now_ms)
 
 
 def _mark(ask: Ask) -> tuple[str, str, str]:

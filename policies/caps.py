@@ -1,4 +1,5 @@
-"""Which budgets bound a caller's money beside its wallet: its key's, and its share of a wallet it shares. Pure."""
+"""Which budgets bound a caller's money beside its wallet: its key's, and its share of a wallet it shares; and which
+bounds what the house pays for it. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +13,20 @@ from ledger.budget import Budget, period
 from policies.group import Group
 from policies.key_limits import KeyLimits
 from policies.principal import Principal
+from policies.task import TaskRule
+
+Of = Literal["key", "member", "task"]
 
 
 class Cap(Struct, frozen=True):
     """One budget in the period that runs: the bank knows it by ``id``. ``limit`` is nano-USD; ``ends_at`` None: it
-    never starts anew."""
+    never starts anew. ``task`` names the rule whose calls the house pays."""
 
-    of: Literal["key", "member"]
+    of: Of
     id: UUID
     limit: int
     ends_at: datetime | None
+    task: str = ""
 
 
 def caps_of(principal: Principal, now: datetime) -> tuple[Cap, ...]:
@@ -44,6 +49,13 @@ def member_cap(group: Group | None, user_id: UUID, now: datetime) -> Cap | None:
     return _cap("member", group.member_cap, uuid5(group.id, str(user_id)), now)
 
 
-def _cap(of: Literal["key", "member"], budget: Budget, owner: UUID, now: datetime) -> Cap:
+def task_cap(rule: TaskRule, user_id: UUID, now: datetime) -> Cap | None:
+    """What the house pays for one user's calls that follow this rule; None where the callers pay."""
+    if rule.cap is None:
+        return None
+    return _cap("task", rule.cap, uuid5(user_id, f"task:{rule.name}"), now, rule.name)
+
+
+def _cap(of: Of, budget: Budget, owner: UUID, now: datetime, task: str = "") -> Cap:
     running = period(budget, owner, now)
-    return Cap(of, running.id, budget.amount, running.ends_at)
+    return Cap(of, running.id, budget.amount, running.ends_at, task)

@@ -20,14 +20,17 @@ Unit = Literal["usd", "tokens"]
 AMOUNT_MAX = 2**53 - 1
 """Largest amount a window may count: Redis Lua numbers are doubles, exact up to here (9 million USD in nano-USD)."""
 
+PER_REQUEST_MAX = 1000
+"""Most calls nobody typed, or embeddings, that one request of a person may bring."""
+
 
 class Window(Struct, frozen=True):
     """At most `limit` of something within any `seconds` seconds.
 
     `limit` is a number of requests or tokens, or nano-USD where `of` is "cost". A window may count one `route` (its
     OpenAI name, like "chat.completions") and the models that match one of the `models` patterns, all of them together;
-    without these it counts every call. A limit of 0 refuses every call that costs anything. Windows of another `scope`
-    (like "key:<id>") are counted apart; a tier's have none.
+    without these it counts every call, but requests without a route by lane (`lanes.py`). A limit of 0 refuses every
+    call that costs anything. Windows of another `scope` (like "key:<id>") are counted apart; a tier's have none.
     """
 
     limit: int
@@ -83,7 +86,11 @@ class Tier(Struct, frozen=True):
 
     `models` are fnmatch patterns; `features` are names (tools, images, web_search, audio) or "*". `concurrency` 0 means
     no limit; `max_output` and `max_context` are tokens, None meaning the model's own bound. `markup_ppm` multiplies
-    every charge (1 000 000 = as priced). `price` is nano-USD every `price_every` and is only shown.
+    every charge (1 000 000 = as priced). `price` is nano-USD every `price_every` and is only shown. Where windows of
+    requests and the concurrency allow a person one call, `tasks_per_request` calls may come that nobody typed, and
+    (in windows) `embeddings_per_request` embeddings; `embeddings_concurrency` None is the usual (`lanes.py`).
+    `listed` tiers stand in the public price list. `sentences` are texts of its own for what its members are told, by
+    language and sentence.
     """
 
     name: str
@@ -101,6 +108,11 @@ class Tier(Struct, frozen=True):
     upgrade_url: str | None = None
     price: int = 0
     price_every: Literal["month", "year"] = "month"
+    listed: bool = True
+    sentences: dict[str, dict[str, str]] = {}
+    tasks_per_request: int = 4
+    embeddings_per_request: int = 50
+    embeddings_concurrency: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -108,6 +120,9 @@ class Tier(Struct, frozen=True):
         for field in ("concurrency", "markup_ppm", "price"):
             if getattr(self, field) < 0:
                 raise ValueError(f"tier {field} must not be negative")
+        for field in ("tasks_per_request", "embeddings_per_request"):
+            if not 1 <= getattr(self, field) <= PER_REQUEST_MAX:
+                raise ValueError(f"tier {field} must be between 1 and {PER_REQUEST_MAX}")
         if len({window.name for window in self.windows}) < len(self.windows):
             raise ValueError("a tier has two windows of the same kind, length and scope")
 

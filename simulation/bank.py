@@ -54,7 +54,7 @@ class Connection:
         LookupError for any other: the twin must not pass over what it does not know."""
         if "audit" in query:
             return [{"seq": 0, "hash": ORIGIN, "now": self._tables.clock()}]
-        if "ensure_partitions" in query or "pg_is_in_recovery" in query:
+        if any(word in query for word in ("ensure_partitions", "pg_is_in_recovery", "holds_default", "system_events")):
             return [(0,)]
         raise LookupError(f"the twin of the bank has no answer to: {query}")
 

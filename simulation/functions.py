@@ -17,18 +17,20 @@ from simulation.tables import HoldRow, Tables, WalletRow
 
 Row = dict[str, Any]
 _COUNTED_IN = "USD"
+_WITHOUT_END = 2**53  # what the house has, for its calls are bounded by their budgets alone
 
 
 class _Asked:
     """One ask as a row of the unnested arrays; the budgets come as array literals."""
 
-    __slots__ = ("budgets", "factor", "facts", "id", "limits", "minimum", "place", "version", "wallet", "wanted")
+    __slots__ = "budgets", "factor", "facts", "house", "id", "limits", "minimum", "place", "version", "wallet", "wanted"
 
     def __init__(self, place: int, columns: tuple[Any, ...]) -> None:
         self.place = place
         self.id, self.wallet, self.wanted, self.minimum, self.version, self.factor, self.facts = columns[:7]
         self.budgets = [UUID(each) for each in _elements(columns[7])]
         self.limits = [int(each) for each in _elements(columns[8])]
+        self.house = bool(msgspec.json.decode(self.facts).get("house"))
 
 
 def open_holds(tables: Tables, owner: str, ttl: timedelta, horizon: timedelta, *columns: Sequence[Any]) -> list[Row]:
@@ -46,14 +48,14 @@ def _open(
     if wallet is None or ask.wallet in tables.locked:
         return _row(ask, "unknown" if wallet is None else "busy", 0, 0)
     free = wallet.spendable - wallet.held
+    headroom = _WITHOUT_END if ask.house else free
     if wallet.state != "active":
-        return _row(ask, wallet.state, free, free)
+        return _row(ask, wallet.state, free, headroom)
     if wallet.due_at <= instant:
-        return _row(ask, "due", free, free)
-    if free < ask.minimum:
-        return _row(ask, "poor", free, free)
+        return _row(ask, "due", free, headroom)
+    if free < ask.minimum and not ask.house:
+        return _row(ask, "poor", free, headroom)
     counted = bool(ask.budgets) and wallet.currency == _COUNTED_IN
-    headroom = free
     if counted:
         refused, headroom = _within_budgets(tables, ask, free)
         if refused is not None:
@@ -65,7 +67,7 @@ def _open(
 
 def _within_budgets(tables: Tables, ask: _Asked, free: int) -> tuple[Row | None, int]:
     """The refusal by a budget, or how much may be held at most."""
-    headroom, tightest = free, None
+    headroom, tightest = _WITHOUT_END if ask.house else free, None
     for budget_id, limit in zip(ask.budgets, ask.limits, strict=True):
         budget = tables.budgets.get(budget_id)
         if budget is None or budget_id in tables.locked:
@@ -73,10 +75,9 @@ def _within_budgets(tables: Tables, ask: _Asked, free: int) -> tuple[Row | None,
         left = limit - budget.spent - budget.held
         if tightest is None or left < headroom:
             headroom, tightest = left, budget_id
-    house = bool(msgspec.json.decode(ask.facts).get("house"))
-    if headroom < (max(ask.minimum, 1) if house else ask.minimum):
+    if headroom < (max(ask.minimum, 1) if ask.house else ask.minimum):
         return _row(ask, "capped", max(headroom, 0), headroom, tightest), 0
-    return None, max(min(headroom, free), 0)
+    return None, max(headroom if ask.house else min(headroom, free), 0)
 
 
 def _opened(
@@ -153,7 +154,8 @@ def _extension(tables: Tables, hold: HoldRow, target: int) -> tuple[str, int, in
     wallet = tables.wallets.get(hold.wallet_id)
     if wallet is None or hold.wallet_id in tables.locked:
         return "busy", 0, 0, None
-    available = wallet.spendable - wallet.held if wallet.state == "active" else 0
+    has = _WITHOUT_END if hold.house else wallet.spendable - wallet.held
+    available = has if wallet.state == "active" else 0
     more, named = min(target - hold.amount, available), None
     for budget_id, limit in zip(hold.budget_ids or (), hold.budget_limits or (), strict=True):
         if more == 0:
@@ -171,7 +173,8 @@ def _extension(tables: Tables, hold: HoldRow, target: int) -> tuple[str, int, in
 
 def _lock_up(tables: Tables, wallet: WalletRow, hold: HoldRow, amount: int) -> None:
     if amount > 0:
-        tables.change(wallet, held=wallet.held + amount)
+        if not hold.house:
+            tables.change(wallet, held=wallet.held + amount)
         for budget_id in hold.budget_ids or ():
             budget = tables.budgets[budget_id]
             tables.change(budget, held=budget.held + amount)

@@ -52,7 +52,7 @@ def held(tables: Tables) -> Broken:
     """I3: nothing below zero; held = what open and quarantined holds lock."""
     locks: defaultdict[UUID, int] = defaultdict(int)
     for hold in tables.holds.values():
-        locks[hold.wallet_id] += locked(hold)
+        locks[hold.wallet_id] += 0 if hold.house else locked(hold)
     for wallet in tables.wallets.values():
         if wallet.held != locks[wallet.id] or wallet.held > wallet.spendable:
             yield f"I3 wallet: held {wallet.held}, holds lock {locks[wallet.id]}, spendable {wallet.spendable}"

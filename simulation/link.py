@@ -183,6 +183,9 @@ class RemoteBuckets(Buckets):
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         await self._wire.ask("clear", (), lambda: _plain(self._buckets.clear(wallet, user, windows)))
 
+    def leave(self, request_id: str) -> None:
+        """Nobody waits at a wire."""
+
     async def ping(self) -> None:
         await self._wire.ask("ping", (), lambda: _plain(self._buckets.ping()))
 

@@ -6,6 +6,9 @@ from collections import OrderedDict
 from typing import Any
 
 from policies.buckets_memory import BucketsMemory, _User
+from policies.lanes import Lane
+
+Slots = dict[Lane, dict[str, int]]
 
 
 class SharedBuckets(BucketsMemory):
@@ -18,7 +21,7 @@ class SharedBuckets(BucketsMemory):
 
     def copy(self) -> Any:
         """How it stands now, for ``roll_back``."""
-        users = [(who, dict(user.counters), dict(user.slots)) for who, user in self._users.items()]
+        users = [(who, dict(user.counters), _copied(user.slots)) for who, user in self._users.items()]
         return users, list(self._marks.items())
 
     def roll_back(self, copy: Any) -> None:
@@ -27,13 +30,18 @@ class SharedBuckets(BucketsMemory):
         self.flush()
         for who, counters, slots in users:
             user = self._users[who] = _User()
-            user.counters, user.slots = dict(counters), dict(slots)
+            user.counters, user.slots = dict(counters), _copied(slots)
         self._marks = OrderedDict(marks)
 
     def open_slots(self, now_ms: int) -> int:
         """Slots that have neither been given back nor run out."""
-        return sum(1 for user in self._users.values() for expiry in user.slots.values() if expiry > now_ms)
+        lanes = (slots for user in self._users.values() for slots in user.slots.values())
+        return sum(1 for slots in lanes for expiry in slots.values() if expiry > now_ms)
 
     @property
     def now_ms(self) -> int:
         return self._clock_ms()
+
+
+def _copied(slots: Slots) -> Slots:
+    return {lane: dict(held) for lane, held in slots.items()}

@@ -275,7 +275,9 @@ class Replica:
         poster.start()
         teller = _SeenTeller(bank, regret=poster.submit, batch=64, waiting=4096)
         teller.witness = world.witness
-        redis = RemoteBuckets(world.redis, self._wire("redis", world.redis_weather, redis_away, REDIS_TIMEOUT_S))
+        counted = self._wire("redis", world.redis_weather, redis_away, REDIS_TIMEOUT_S)
+        counted.on_late = world.witness.was_done_late
+        redis = RemoteBuckets(world.redis, counted)
         buckets = _SeenBuckets(redis, BucketsMemory(), "local", lambda: sweeper.live_replicas)
         buckets.witness = world.witness
         output_seen, input_seen = RunningP90(), RunningRatio()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 EVER = datetime.min.replace(tzinfo=UTC)
@@ -64,6 +65,11 @@ class HoldRow(Struct):
     state: str = "open"
     checkpoint: int = 0
     usage: str = "{}"
+
+    @property
+    def house(self) -> bool:
+        """Whether the house pays for it: then its wallet locks nothing."""
+        return bool(msgspec.json.decode(self.facts).get("house"))
 
 
 class ChargeRow(Struct):

@@ -59,7 +59,7 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "probe": ("a good call after the last fault", "s", f"{_PROBE_S:.0f}"),
     "unlock": ("money of calls that ended, locked after the last fault", "s", f"{_UNLOCK_S:.0f}"),
     "horizon": ("anything held, after the last fault", "s", f"{HORIZON_S:.0f} + {GRACE_S:.0f}"),
-    "slots": ("slots taken after the last call", "s", f"{TTL_S:.0f} + {LOOK_S} between looks"),
+    "slots": ("slots taken after the last call, or question", "s", f"{TTL_S:.0f} + {LOOK_S} between looks"),
 }
 
 
@@ -276,7 +276,9 @@ def _reborn(world: World, at: float) -> int:
 def _liveness(world: World, verdict: Verdict) -> None:
     verdict.bound("probe", world.probed_at - world.healed, _PROBE_S, "no good call after the last fault")
     verdict.bound("horizon", world.quiet_at - world.healed, HORIZON_S + GRACE_S, "something is held or waits")
-    verdict.bound("slots", max(0.0, world.slots_free_at - world.last_run_at), TTL_S + LOOK_S, "slots are taken")
+    # A question that came to Redis after its caller had given up took a slot that nobody gives back but time.
+    last = max(world.last_run_at, world.late_slot_at)
+    verdict.bound("slots", max(0.0, world.slots_free_at - last), TTL_S + LOOK_S, "slots are taken")
     for call in world.calls:
         if call.ended_at is None or call.ended_at - call.begun > _CALLER_S:
             verdict.broken.append(f"call {call.plan.number} hangs")

@@ -80,6 +80,7 @@ class World:
         self.locked_idle: dict[UUID, float] = {}
         self.killed: dict[str, float] = {}
         self.stood_still: set[str] = set()
+        self.late_slot_at = 0.0
         self.tables_begin = BEGINS
         surroundings = Surroundings(
             self.loop, chance, self.trace, common, self.tables, self.redis, self.backend, self.disk,
@@ -105,9 +106,11 @@ class World:
         self.failed_growths[request_id] += 1
 
     def was_done_late(self, op: str, args: tuple[Any, ...]) -> None:
-        """The bank did what its asker had already given up."""
+        """The bank or Redis did what its asker had already given up."""
         if op == "open_holds":
             self.done_late.update(ask.request_id for ask in args[0])
+        elif op == "admit":
+            self.late_slot_at = self.loop.now
 
     # The run ------------------------------------------------------------------------------------------------------
 

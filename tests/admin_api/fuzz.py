@@ -43,7 +43,7 @@ _CHECKS = (
 )
 # What nobody but an admin changes; what a role that may not write must leave as it is.
 _FACTS = (
-    *("users", "api_keys", "groups", "group_members", "tiers", "models", "upstreams", "prices"),
+    *("users", "api_keys", "groups", "group_members", "tiers", "tasks", "models", "upstreams", "prices"),
     *("credits", "refunds", "charges", "outside_charges", "admins", "audit"),
 )
 # Each has its own time: steps that build on each other would else come last, when there is none left.

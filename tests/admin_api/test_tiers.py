@@ -22,6 +22,11 @@ FULL: dict[str, Any] = {
     "unlimited": False,
     "upgrade_to": "pro",
     "upgrade_url": "https://ai.example.com/pricing",
+    "listed": False,
+    "sentences": {"en": {"balance_short": "Only {balance} left. See {url}"}, "fa": {"internal": "وای"}},
+    "tasks_per_request": 3,
+    "embeddings_per_request": 20,
+    "embeddings_concurrency": 6,
     "allowance": {"usd": "5.0000", "tokens": None, "every": "month", "zone": "Europe/Berlin", "anchor": "anniversary"},
     "windows": [
         {"limit": 60, "of": "requests", "per": "minute", "route": None, "models": []},
@@ -99,12 +104,13 @@ async def test_everything_wrong_is_told_at_once_with_its_place(admin: Admin) -> 
         "allowance": {"usd": "x"},
         "upgrade_url": "ftp://x",
         "features": ["telepathy"],
+        "sentences": {"en": {"balance_short": "Wait {wait}"}},
     }
     answer = await admin.post("/tiers", body)
     assert answer.status == 422 and answer.headers["content-type"] == "application/problem+json"
     assert set(errors(answer)) == {
         "#/name", "#/price", "#/markup", "#/nonsense", "#/concurrency", "#/windows/0/per", "#/allowance/usd",
-        "#/upgrade_url", "#/features/0",
+        "#/upgrade_url", "#/features/0", "#/sentences",
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from config.settings import (
     settings_table,
     split_bind,
 )
+from ledger.money import parse_usd
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,24 @@ def test_the_environment_stands_over_the_file(monkeypatch: pytest.MonkeyPatch) -
     settings = load_settings()
     assert (settings.bind, settings.limits.streams_max, settings.limits.retries_max) == ("127.0.0.1:1", 9, 1)
     assert settings.timeouts.connect_s == 1.5
+
+
+def test_origins_of_web_pages_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().cors_origins == ()
+    monkeypatch.setenv("FAREBOX_CORS_ORIGINS", "https://chat.example.org, http://[::1]:3000,*")
+    assert load_settings().cors_origins == ("https://chat.example.org", "http://[::1]:3000", "*")
+    for wrong in ("https://chat.example.org/", "chat.example.org", "https://Chat.example.org", "https://a b", "**"):
+        monkeypatch.setenv("FAREBOX_CORS_ORIGINS", wrong)
+        assert "must be * or like https://chat.example.org" in complaints()["FAREBOX_CORS_ORIGINS"]
+
+
+def test_notices_are_off_and_a_low_balance_is_an_exact_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().openwebui.notices == "off"
+    monkeypatch.setenv("FAREBOX_OPENWEBUI__LOW_BALANCE_USD", "0.000000001")
+    assert parse_usd(load_settings().openwebui.low_balance_usd) == 1
+    for wrong in ("-1", "0.0000000001", "NaN", "much"):
+        monkeypatch.setenv("FAREBOX_OPENWEBUI__LOW_BALANCE_USD", wrong)
+        assert complaints()
 
 
 def test_an_empty_variable_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +230,14 @@ def test_keys_are_not_fetched_in_the_clear() -> None:
     assert "must begin with https://" in complaints()["issuers[0].jwks_url"]
 
 
+def test_keys_inside_are_fetched_only_where_it_is_said() -> None:
+    inside = ISSUER + 'algorithm = "RS256"\njwks_url = "http://127.0.0.1:1/k"\n'
+    write(inside)
+    assert "allow_private = true" in complaints()["issuers[0]"]
+    write(inside + "allow_private = true\n")
+    assert load_settings().issuers[0].allow_private
+
+
 def test_two_issuers_may_not_share_a_name_or_a_claim() -> None:
     write(2 * (ISSUER + 'algorithm = "RS256"\njwks_url = "https://a/k"\n'))
     assert complaints() == {"issuers": "two of them have the same name"}
@@ -225,3 +252,26 @@ def test_every_setting_says_what_it_is() -> None:
     rows = [row.split("|") for row in settings_table().splitlines()[2:]]
     assert all(len(row) == 5 and row[3].strip() for row in rows)
     assert "`FAREBOX_LIMITS__BODY_BYTES_MAX`" in settings_table() and "[[issuers]] jwks_url" in settings_table()
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        ("sync_every_s = 600", "openwebui"),
+        ('url = "http://chat"\nadmin_key = "sk-0123456789"\nsync_every_s = 5', "openwebui"),
+        ('url = "chat.example"', "openwebui.url"),
+        ('url = "http://user@chat"', "openwebui.url"),
+        ('url = "http://chat/?a=b"', "openwebui.url"),
+    ],
+)
+def test_a_sync_needs_to_know_whom_to_ask_and_how_often(lines: str, where: str) -> None:
+    write(f"[openwebui]\n{lines}\n")
+    assert list(complaints()) == [where]
+
+
+def test_an_open_webui_is_named_by_its_root() -> None:
+    write('[openwebui]\nurl = "http://chat:8080/"\n')
+    part = load_settings().openwebui
+    assert (part.url, part.syncs) == ("http://chat:8080", False)
+    write('[openwebui]\nurl = "http://chat/base"\nadmin_key = "sk-0123456789"\nsync_every_s = 60\n')
+    assert load_settings().openwebui.syncs

@@ -11,6 +11,15 @@ from config.tier_form import AllowanceForm, TierForm, WindowForm
 from policies.tier import Allowance, Tier, Window
 
 
+def test_a_tier_has_texts_of_its_own_for_what_its_users_are_told() -> None:
+    own = {"fa": {"internal": "وای"}, "en": {"balance_short": "Only {balance}. {url}"}}
+    form = TierForm.model_validate({"name": "a", "sentences": own, "listed": False})
+    assert (form.value().sentences, form.value().listed) == (own, False)
+    assert TierForm.showing(form.value()).document() == {"name": "a", "sentences": own, "listed": False}
+    with pytest.raises(ValidationError, match=r"cannot hold \{wait\}"):
+        TierForm.model_validate({"name": "a", "sentences": {"en": {"internal": "{wait}"}}})
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -65,6 +65,25 @@ async def test_what_is_handed_over_is_posted_in_batches(till: Till, bank: Away, 
     assert await till.broken() == []
 
 
+async def test_an_event_alone_is_posted_at_once_and_those_behind_it_gather(
+    till: Till, bank: Away, poster: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.poster._GATHER_S", 1.0)
+    wallet = await till.wallet(1000)
+    first, *others = [await till.hold(wallet, 1) for _ in range(6)]
+
+    async def posted() -> bool:
+        return poster.waiting == 0
+
+    poster.submit(till.event(first, 1))
+    await until(posted)
+    for ask in others:
+        poster.submit(till.event(ask, 1))
+        await asyncio.sleep(0.01)
+    assert await poster.flush(20)
+    assert bank.trips == [1, 5]
+
+
 async def test_a_batch_has_a_bound(till: Till, bank: Away, data_dir: Path) -> None:
     wallet = await till.wallet(100)
     poster = Poster(bank, Spool(data_dir, "replica-1"), batch=4)

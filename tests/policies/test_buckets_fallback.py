@@ -55,6 +55,9 @@ class Flaky:
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         await self._place().clear(wallet, user, windows)
 
+    def leave(self, request_id: str) -> None:
+        self.well.leave(request_id)
+
     async def ping(self) -> None:
         await self._place().ping()
 
