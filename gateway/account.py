@@ -1,4 +1,4 @@
-"""What a caller may read without spending: its own account, and the models its tier grants."""
+"""What a caller may read of its own account without spending."""
 
 from __future__ import annotations
 
@@ -11,47 +11,67 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accounts.keys import ACCOUNT
-from config.catalog import Catalog, Model
+from config.catalog import Catalog
+from config.catalog_fields import factor_text
 from gateway.admission import Admitter, ledger_away
 from gateway.errors import Refusal
 from gateway.identity import Identity, ServiceKey
-from gateway.order import no_model
+from gateway.links import Links
 from gateway.purse import money_of, tokens_of
 from gateway.sentences import instant
+from gateway.voice import Voice
 from ledger.ids import uuid7
-from ledger.money import format_price, format_usd
+from ledger.money import format_usd
 from ledger.period import Plan, bounds
 from ledger.store import Balance, Bank, BankUnavailable
 from ledger.wallet import token_wallet_id
 from policies.buckets import Buckets, BucketsBusy, BucketsUnavailable, Reading
-from policies.caps import Cap, caps_of
+from policies.caps import Cap, caps_of, task_cap
 from policies.group import Group
+from policies.lanes import LANES, beside, concurrency, lane_of_window
 from policies.principal import Principal
+from policies.task import TaskRule
 from policies.tier import Tier, Window
+
+_ENGLISH = Voice()
 
 
 class Account:
     """``GET /v1/account``: tier, group, balance, allowance, budgets and limits with what is left."""
 
     def __init__(
-        self, identity: Identity, admitter: Admitter, catalog: Callable[[], Catalog], bank: Bank, buckets: Buckets
+        self,
+        identity: Identity,
+        admitter: Admitter,
+        catalog: Callable[[], Catalog],
+        bank: Bank,
+        buckets: Buckets,
+        links: Links | None = None,
     ) -> None:
         self._identity = identity
         self._admitter = admitter
         self._catalog = catalog
         self._bank = bank
         self._buckets = buckets
+        self._links = links
 
     async def __call__(self, request: Request) -> Response:
         principal = await self._identity.identify(request.scope["headers"], ACCOUNT)
         if isinstance(principal, ServiceKey):
             raise principal.no_user()
+        state = await self.state(principal)
+        if self._links is not None and not principal.acted_by:
+            state["account_url"] = self._links.account(principal.user_id)
+        return _json(state)
+
+    async def state(self, principal: Principal) -> dict[str, Any]:
+        """Who, what is left, and until when. Raises Refusal where the bank does not answer."""
         tier, now = self._admitter.tier_of(principal, self._catalog()), datetime.now(UTC)
         try:
             money = await self._money(principal, tier, now)
         except BankUnavailable:
             raise ledger_away() from None
-        return _json({**self._who(principal, tier), **money, **await self._limits(principal, tier, now)})
+        return {**self._who(principal, tier), **money, **await self._limits(principal, tier, now)}
 
     def _who(self, principal: Principal, tier: Tier) -> dict[str, Any]:
         return {
@@ -76,18 +96,27 @@ class Account:
             "by_kind": {kind: format_usd(amount) for kind, amount in sorted(balance.by_kind.items())},
             "allowance": await self._tokens(principal, tokens, now) if tokens else _allowance(plan, balance, now),
             "credits": _allowance(plan, balance, now) if tokens else None,
-            "budgets": [await self._budget(cap) for cap in caps_of(principal, now)],
+            "budgets": [
+                await self._budget(cap) for cap in (*caps_of(principal, now), *self._task_caps(principal, now))
+            ],
+            "tasks": [_task(rule) for rule in self._catalog().tasks.values()],
         }
 
     async def _tokens(self, principal: Principal, plan: Plan, now: datetime) -> dict[str, Any]:
         left = await tokens_left(self._bank, principal, plan)
         return {"unit": "tokens", "amount": plan.amount, "left": left, **_period(plan, now)}
 
+    def _task_caps(self, principal: Principal, now: datetime) -> list[Cap]:
+        """What the house pays for this caller's tasks, each rule for itself."""
+        found = (task_cap(rule, principal.user_id, now) for rule in self._catalog().tasks.values())
+        return [cap for cap in found if cap is not None]
+
     async def _budget(self, cap: Cap) -> dict[str, Any]:
         state = await self._bank.budget(cap.id)
         left = max(0, cap.limit - state.spent - state.held)
         return {
             "of": cap.of,
+            "task": cap.task or None,
             "limit": format_usd(cap.limit),
             "left": format_usd(left),
             "resets_at": instant(cap.ends_at),
@@ -95,7 +124,9 @@ class Account:
 
     async def _limits(self, principal: Principal, tier: Tier, now: datetime) -> dict[str, Any]:
         """What is left; where Redis does not tell, the limits stand without it."""
-        windows = tier.windows + (principal.limits.windows if principal.limits else ())
+        of_key = principal.limits.windows if principal.limits else ()
+        own = tier.windows + of_key
+        windows = own + beside(tier, tier.windows) + beside(tier, of_key)
         try:
             reading: Reading | None = await self._buckets.read(
                 str(principal.wallet_id), str(principal.user_id), windows
@@ -103,60 +134,19 @@ class Account:
         except (BucketsUnavailable, BucketsBusy):
             reading = None
         levels = reading.levels if reading else [None] * len(windows)
+        shown = [_limit(window, level, now) for window, level in zip(windows, levels, strict=True)]
         return {
-            "limits": [_limit(window, level, now) for window, level in zip(windows, levels, strict=True)],
+            "limits": shown[: len(own)],
+            "limits_beside": shown[len(own) :],
             "concurrency": {"limit": tier.concurrency or None, "used": reading.open_calls if reading else None},
-        }
-
-
-class Models:
-    """``GET /v1/models`` and ``GET /v1/models/{id}``. A key that forwards users gets the whole catalogue: Open WebUI
-    keeps one list for all of them, and refuses the chat of anybody whose model is missing from it."""
-
-    def __init__(self, identity: Identity, admitter: Admitter, catalog: Callable[[], Catalog]) -> None:
-        self._identity = identity
-        self._admitter = admitter
-        self._catalog = catalog
-
-    async def __call__(self, request: Request) -> Response:
-        models = await self._granted(request)
-        return _json({"object": "list", "data": [self._entry(model) for model in models]})
-
-    async def one(self, request: Request) -> Response:
-        wanted = request.path_params["model_id"]
-        for model in await self._granted(request):
-            if model.id == wanted:
-                return _json(self._entry(model))
-        raise no_model(wanted)
-
-    async def _granted(self, request: Request) -> tuple[Model, ...]:
-        catalog = self._catalog()
-        principal = await self._identity.identify_lister(request.scope["headers"])
-        if isinstance(principal, ServiceKey):
-            # Open WebUI shows every entry as a chat model, so it is told of no others.
-            return tuple(catalog.models[name] for name in sorted(catalog.models) if catalog.models[name].kind == "chat")
-        models = catalog.models_for(self._admitter.tier_of(principal, catalog))
-        limits = principal.limits
-        return models if limits is None else tuple(model for model in models if limits.allows_model(model.id))
-
-    def _entry(self, model: Model) -> dict[str, Any]:
-        price = self._catalog().price(model.id)
-        return {
-            "id": model.id,
-            "object": "model",
-            "created": 0,
-            "owned_by": model.upstream,
-            "name": model.title or model.id,
-            "description": model.description,
-            "context_window": model.context,
-            "max_output_tokens": model.max_output,
-            "pricing": {kind: format_price(pico) for kind, pico in sorted(price.pico.items())} if price else None,
+            "concurrency_beside": {lane: concurrency(tier, lane) or None for lane in LANES[1:]},
         }
 
 
 async def refused(request: Request, failure: Exception) -> Response:
-    """Any refusal of these routes, as the contract renders it."""
+    """Any refusal of these routes, as the contract renders it, in the house's own language."""
     assert isinstance(failure, Refusal)
+    getattr(request.app.state, "voice", _ENGLISH).put(failure)
     headers = {"retry-after": str(failure.retry_after_s)} if failure.retry_after_s is not None else {}
     request_id = str(uuid7())
     return _json(failure.body(request_id), failure.status, {**headers, "x-request-id": request_id})
@@ -174,6 +164,10 @@ async def tokens_left(bank: Bank, principal: Principal, plan: Plan) -> int:
         return (await bank.balance(token_wallet_id(principal.wallet_id), plan)).available
     except LookupError:
         return plan.amount
+
+
+def _task(rule: TaskRule) -> dict[str, Any]:
+    return {"name": rule.name, "pays": rule.pays, "factor": factor_text(rule.factor_ppm), "model": rule.model}
 
 
 def _group(group: Group) -> dict[str, Any]:
@@ -199,7 +193,8 @@ def _limit(window: Window, level: Any, now: datetime) -> dict[str, Any]:
         resets_at = now + timedelta(milliseconds=level.reset_ms)
     return {
         "name": window.name,
-        "scope": "key" if window.scope else "tier",
+        "scope": "key" if window.scope.startswith("key:") else "tier",
+        "lane": lane_of_window(window),
         "of": window.of,
         "seconds": window.seconds,
         "route": window.route,

@@ -12,9 +12,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,19 +29,25 @@ from accounts.store_sql import Accounts
 from config.catalog import Catalog, Declared
 from config.catalog_sql import seed
 from config.keeper import CatalogKeeper
-from config.settings import Settings
+from config.settings import OpenWebUI, Settings
 from config.watch import Watcher
-from gateway.account import Account, Models
+from gateway.account import Account
 from gateway.admission import Admitter
 from gateway.books import Books
 from gateway.calllog import CallLog
+from gateway.cors import with_cors
 from gateway.counting import Counting
 from gateway.downstream import Endpoint, Receive, Scope, Send
 from gateway.explain import Explainer
 from gateway.forward import Forwarder
 from gateway.identity import Identity
 from gateway.issuers import Issuers
+from gateway.links import Links
 from gateway.metrics import Metrics
+from gateway.models import Models
+from gateway.notices import Notices
+from gateway.own import Own, own_routes
+from gateway.pages import AccountPage, Pricing, page_routes
 from gateway.phase import Stop
 from gateway.proxy import Gate, Proxy
 from gateway.pulse import Pulse
@@ -52,7 +59,8 @@ from gateway.tally import Tally
 from gateway.tokens import Tokenizers
 from gateway.upload import Uploads
 from gateway.upstream import Upstreams
-from ledger.money import NANO
+from gateway.voice import Voice
+from ledger.money import NANO, parse_usd
 from ledger.poster import Poster
 from ledger.roller import rolling
 from ledger.spool import Spool
@@ -63,11 +71,15 @@ from ledger.teller import Teller
 from policies.buckets import Buckets
 from policies.buckets_fallback import BucketsWithFallback
 from policies.buckets_memory import BucketsMemory
+from policies.buckets_queue import BucketsQueue
 from policies.buckets_redis import BucketsRedis, connect
 from policies.estimate import RunningP90, RunningRatio
+from policies.told_redis import ToldRedis
 
 _log = logging.getLogger("farebox.gateway")
 _ACCOUNTS_POOL = 4
+_READING_POOL = 2
+_READING_S = 5.0
 _FLUSH_S = 20.0
 _AGAIN_S = 0.1
 _START_S = 30.0
@@ -98,6 +110,7 @@ class Gateway:
         pulse: Pulse,
         poster: Poster,
         parts: Parts,
+        queue: BucketsQueue | None = None,
     ) -> None:
         self.app = app
         self.metrics_app = metrics_app
@@ -106,6 +119,7 @@ class Gateway:
         self._gate = gate
         self._pulse = pulse
         self._poster = poster
+        self._queue = queue
 
     @property
     def running(self) -> int:
@@ -122,6 +136,8 @@ class Gateway:
         # Drained a second time, there is nothing new to wait for: a bank that is away was waited for once.
         flush_s = _AGAIN_S if self._gate.draining else _FLUSH_S
         self._gate.draining = True
+        if self._queue is not None:
+            self._queue.close()
         deadline = time.monotonic() + timeout_s
         # Polled, because it happens once in a process's life: an event would have to be kept by every call.
         while self._pulse.pumps and time.monotonic() < deadline and not (hurry and hurry.is_set()):  # noqa: ASYNC110
@@ -141,12 +157,13 @@ class Front:
         self._metered = metered
         self._rest = rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Not a coroutine of its own: a call pays two look-ups for it, and no further frame.
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self._metered.get(scope["path"])
             if endpoint is not None:
-                return await endpoint(scope, receive, send)
-        await self._rest(scope, receive, send)
+                return endpoint(scope, receive, send)
+        return self._rest(scope, receive, send)
 
 
 @asynccontextmanager
@@ -223,9 +240,10 @@ async def open_gateway(
 
         redis = settings.redis
         client = connect(redis_url, redis.cluster, redis.connect_timeout_s, redis.timeout_s)
-        buckets = BucketsWithFallback(
+        counted = BucketsWithFallback(
             BucketsRedis(client), BucketsMemory(), redis.on_failure, lambda: sweeper.live_replicas
         )
+        buckets = BucketsQueue(counted, waiting_max=limits.queue_max, line_max=limits.queue_user_max)
         stack.push_async_callback(buckets.aclose)
         upstreams = Upstreams()
         stack.push_async_callback(upstreams.aclose)
@@ -233,6 +251,8 @@ async def open_gateway(
         def catalog() -> Catalog:
             return keeper.current
 
+        links = Links(pepper.get_secret_value().encode(), settings.public_url, settings.link_s)
+        voice = Voice(catalog, settings.default_language, links)
         output_seen, input_seen = RunningP90(), RunningRatio()
         counting = Counting(tokenizers)
         admitter = Admitter(
@@ -245,6 +265,7 @@ async def open_gateway(
             input_seen=input_seen,
             default_tier=settings.default_tier,
             upgrade_url=settings.upgrade_url,
+            queue_s=limits.queue_s,
         )
         pulse = Pulse(
             bank,
@@ -263,6 +284,8 @@ async def open_gateway(
             Books(poster, buckets, metrics, log, tally, output_seen, input_seen),
             pulse,
             bank_part.beat_tokens,
+            voice,
+            _notices(settings.openwebui, bank, voice, ToldRedis(client)),
         )
         standings = Standings(accounts, catalog, settings.default_tier)
         identity = Identity(directory, Issuers(settings.issuers), standings.of, settings.openwebui.jwt_secret)
@@ -271,20 +294,38 @@ async def open_gateway(
             f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits, uploads)
             for surface in SURFACES
         }
+        account = Account(identity, admitter, catalog, bank, buckets, links)
+        reading = make_engine(
+            database_url, size=_READING_POOL, command_timeout_s=_READING_S, name="farebox reading", for_reports=True
+        )
+        stack.push_async_callback(reading.dispose)
+        own = Own(identity, reading, lambda: datetime.now(UTC))
+        account_page = AccountPage(
+            links=links,
+            directory=directory,
+            standing_of=standings.of,
+            account=account,
+            catalog=catalog,
+            engine=accounts_engine,
+            voice=voice,
+        )
         health = Health(lambda: not gate.draining, bank, buckets if redis.on_failure == "refuse" else None)
         rest = routes(
             metered,
-            models=Models(identity, admitter, catalog),
-            account=Account(identity, admitter, catalog, bank, buckets),
+            models=Models(identity, admitter, catalog, voice.language(), settings.upgrade_url),
+            account=account,
             health=health,
             metrics=metrics if settings.metrics_bind is None else None,
+            pages=[*page_routes(Pricing(catalog, voice), account_page), *own_routes(own)],
+            voice=voice,
         )
-        _watch(metrics, pulse, poster, buckets, sweeper, uploads)
+        _watch(metrics, pulse, poster, counted, buckets, sweeper, uploads)
         explainer = Explainer(
             catalog=catalog, admitter=admitter, bank=bank, buckets=buckets, default_tier=settings.default_tier
         )
         parts = Parts(accounts, directory, bank, buckets, catalog, explainer, accounts_engine)
-        yield Gateway(Front(metered, rest), metrics_routes(metrics), metrics, gate, pulse, poster, parts)
+        front = with_cors(Front(metered, rest), settings.cors_origins)
+        yield Gateway(front, metrics_routes(metrics), metrics, gate, pulse, poster, parts, buckets)
 
 
 async def _open_bank(
@@ -310,11 +351,18 @@ async def _sign_out(bank: PostgresBank) -> None:
         _log.warning("not signed out", extra={"reason": str(away)})
 
 
+def _notices(part: OpenWebUI, bank: PostgresBank, voice: Voice, told: ToldRedis) -> Notices | None:
+    if part.notices == "off":
+        return None
+    return Notices(part.notices, bank, voice, told, parse_usd(part.low_balance_usd))
+
+
 def _watch(
     metrics: Metrics,
     pulse: Pulse,
     poster: Poster,
     buckets: BucketsWithFallback,
+    queue: BucketsQueue,
     sweeper: Sweeper,
     uploads: Uploads,
 ) -> None:
@@ -328,7 +376,9 @@ def _watch(
         metrics.spool_events.set(poster.spooled)
         metrics.refused_settlements.set(poster.refused)
         metrics.limiter_degraded.set(buckets.degraded)
+        metrics.calls_waiting.set(queue.waiting)
         metrics.ledger_drift.set(sweeper.drift / NANO)
+        metrics.default_partition.set(sweeper.strays)
         metrics.uploads_bytes.set(uploads.bytes)
 
     metrics.before_scrape(refresh)

@@ -9,6 +9,7 @@ named, never raised. Where two readings are possible, the one that does not char
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ledger.usage import Usage
@@ -55,6 +56,8 @@ _ALIASES: dict[str, tuple[Path, ...]] = {
     "audio_out": ((_COMPLETION, "audio_tokens"), (_OUTPUT, "audio_tokens")),
     "web_searches": (("server_tool_use", "web_search_requests"), ("num_search_queries",)),
 }
+_TOPS = frozenset(path[0] for paths in _ALIASES.values() for path in paths)
+_PLAIN = frozenset(("prompt", "completion", "total"))
 _ANTHROPIC = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
 _ESSENTIAL = ("prompt", "completion")
 
@@ -83,7 +86,7 @@ def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
     """
     counts: Counts = {}
     problems: list[str] = []
-    for name, paths in _ALIASES.items():
+    for name, paths in _places(tuple([key for key in raw if key in _TOPS])):
         _first(raw, name, paths, counts, problems)
     if any(name in problems for name in _ESSENTIAL) or not counts.keys() & {"prompt", "completion", "total"}:
         return {}, tuple(problems)
@@ -99,12 +102,23 @@ def merge(counts: Counts, later: Counts) -> Counts:
 
 def disjoint(counts: Counts, problems: tuple[str, ...] = ()) -> Report:
     """Turn collected numbers into parts that add up, each token in exactly one of them."""
+    if counts.keys() == _PLAIN and _spare(counts) == 0:
+        return Report(
+            Usage(input=counts["prompt"], output=counts["completion"]), True, True, tuple(dict.fromkeys(problems))
+        )
     marks = list(problems)
     _fill_by_total(counts := dict(counts))
     parts = Usage(
         **_input_parts(counts, marks), **_output_parts(counts, marks), web_searches=counts.get("web_searches", 0)
     )
     return Report(parts, "prompt" in counts, "completion" in counts, tuple(dict.fromkeys(marks)))
+
+
+@lru_cache(maxsize=256)
+def _places(keys: tuple[str, ...]) -> list[tuple[str, tuple[Path, ...]]]:
+    """Where to look in a report that has these keys: a backend's reports have the same ones every time."""
+    found = ((name, tuple(path for path in paths if path[0] in keys)) for name, paths in _ALIASES.items())
+    return [(name, paths) for name, paths in found if paths]
 
 
 def _first(raw: Mapping[str, Any], name: str, paths: tuple[Path, ...], counts: Counts, problems: list[str]) -> None:
@@ -121,9 +135,9 @@ def _first(raw: Mapping[str, Any], name: str, paths: tuple[Path, ...], counts: C
 
 
 def _at(raw: Mapping[str, Any], path: Path) -> Any:
-    value: Any = raw
-    for key in path:
-        if not isinstance(value, Mapping):
+    value = raw.get(path[0])
+    for key in path[1:]:
+        if not isinstance(value, dict):
             return None
         value = value.get(key)
     return value
@@ -131,6 +145,8 @@ def _at(raw: Mapping[str, Any], path: Path) -> Any:
 
 def _whole(value: Any) -> int | None:
     """A whole number within bounds, or None. 12.0 is whole: some backends know no integers. True is not a number."""
+    if type(value) is int:
+        return value if 0 <= value <= FIELD_MAX else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= FIELD_MAX:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from gateway.errors import Refusal
+from gateway.language import sentence
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -92,7 +93,7 @@ async def _receive(receive: Receive, timeout_s: float) -> Message:
         async with asyncio.timeout(timeout_s):
             message = await receive()
     except TimeoutError:
-        raise Refusal.of("request_timeout", "The request body did not arrive in time.") from None
+        raise Refusal.of("request_timeout", sentence("body_slow")) from None
     if message["type"] == "http.disconnect":
         raise CallerLeft
     return message
@@ -111,4 +112,4 @@ async def send_reply(send: Send, status: int, headers: Headers, body: bytes) -> 
 
 
 def _too_large(bytes_max: int, limit: str) -> Refusal:
-    return Refusal.of("request_too_large", f"The request body is larger than {bytes_max} bytes.", limit=limit)
+    return Refusal.of("request_too_large", sentence("body_too_large", limit=bytes_max), limit=limit)

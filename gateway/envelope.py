@@ -110,6 +110,12 @@ class AnthropicEnvelope:
         return _named(ended) + self.event(refusal, request_id)
 
 
+def event_chunk(model: str, event: dict[str, Any], request_id: str) -> bytes:
+    """A chunk of a chat that says nothing of the answer, with an event for Open WebUI's page beside it: other clients
+    find a chunk without choices, as a usage chunk is."""
+    return _data(_head("chatcmpl-", "chat.completion.chunk", model, request_id) | {"choices": [], "event": event})
+
+
 def _anthropic(refusal: Refusal, request_id: str) -> dict[str, Any]:
     said = refusal.body(request_id)["error"]
     kind = _ANTHROPIC_TYPES.get(refusal.status, "invalid_request_error")

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from gateway.language import FALLBACK, Sentence, language_of, sentence
+
 Fault = Literal["downstream", "ours", "upstream"]
 
 
@@ -57,23 +59,46 @@ KINDS: dict[str, Kind] = {
 class Refusal(Exception):
     """A call that ends with a code instead of an answer.
 
-    ``message`` is one plain sentence for a person: no markup, no line break, nothing secret. ``details`` becomes the
-    ``farebox`` member of the error object (money as decimal USD strings, instants as RFC 3339); ``param`` names the
-    field of the request that was wrong; ``retry_after_s`` also becomes the ``retry-after`` header.
+    ``said`` is one plain sentence for a person: no markup, no line break, nothing secret. Where a person in a chat may
+    meet it, it is a ``Sentence``, put into that person's words where it leaves (``voice.py``); what is for the author
+    of a program or for the operator is English text. ``details`` becomes the ``farebox`` member of the error object
+    (money as decimal USD strings, instants as RFC 3339); ``param`` names the field of the request that was wrong;
+    ``retry_after_s`` also becomes the ``retry-after`` header. ``language`` is that of a person who is known though the
+    call has no caller yet.
     """
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, **details: Any) -> None:
-        super().__init__(message)
+    def __init__(
+        self, code: str, said: Sentence | str, *, param: str | None = None, language: str = "", **details: Any
+    ) -> None:
+        super().__init__(code)
         self.code = code
-        self.message = message
+        self.said = said
         self.param = param
+        self.language = language
         self.details = details
+        self._message = said if isinstance(said, str) else ""
 
     @classmethod
-    def of(cls, code: str, message: str, *, param: str | None = None, **details: Any) -> Refusal:
+    def of(
+        cls, code: str, said: Sentence | str, *, param: str | None = None, language: str = "", **details: Any
+    ) -> Refusal:
         """A refusal of this code. Raises KeyError for a code the contract does not have."""
         KINDS[code]
-        return cls(code, message, param=param, **details)
+        return cls(code, said, param=param, language=language, **details)
+
+    @property
+    def message(self) -> str:
+        """The sentence in the words it was put into; in English where nobody has done so."""
+        if not self._message and isinstance(self.said, Sentence):
+            return language_of(FALLBACK).say(self.said)
+        return self._message
+
+    def put(self, message: str) -> None:
+        """Put the sentence into words."""
+        self._message = message
+
+    def __str__(self) -> str:
+        return self.message
 
     @property
     def status(self) -> int:
@@ -103,7 +128,7 @@ class Refusal(Exception):
 
 def internal() -> Refusal:
     """The refusal for what no code foresaw. The log has the rest, under the request's id."""
-    return Refusal.of("internal", "Something went wrong here. Please try again.")
+    return Refusal.of("internal", sentence("internal"))
 
 
 def render_reply(refusal: Refusal, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -134,11 +134,13 @@ class EventMeter(StreamMeter):
         if self._ended and answer != self._answer and self._answers < ANSWERS_MAX:
             self._earlier = self.reported or self._with_searches(Usage())
             self._counts, self._searches, self._searches_told = {}, 0, None
+            self._reported = None
             self._answers += 1
         self._answer, self._ended = answer, False
 
     def _mark(self, problem: str) -> None:
         self._problems = tuple(dict.fromkeys((*self._problems, problem)))
+        self._reported = None
 
     @property
     def _silent(self) -> bool:

@@ -41,9 +41,11 @@ from gateway.wire import Broken, Exchange, Headers, Lost, Wire
 __all__ = [
     "AiohttpTransport",
     "BodyStream",
+    "Broken",
     "ByteStream",
     "ConnectError",
     "ConnectTimeout",
+    "Lost",
     "ReadError",
     "ReadTimeout",
     "RemoteProtocolError",
@@ -85,11 +87,11 @@ class AiohttpTransport(AsyncBaseTransport):
 
     async def open(
         self, method: str, url: str, headers: Headers, body: bytes | Source, connect_s: float | None
-    ) -> BodyStream:
+    ) -> Exchange:
         """Send the request and return when the response head is here. ``url`` is absolute, its path and query encoded.
 
-        Raises ConnectTimeout, ConnectError, ReadError, RemoteProtocolError, UnsupportedProtocol. Cancelling closes the
-        socket at once.
+        Raises ConnectTimeout, ConnectError, UnsupportedProtocol, where nothing was sent; else Broken or Lost.
+        Cancelling closes the socket at once.
         """
         place = _place(url)
         head = _head(method, place, headers, len(body))
@@ -104,11 +106,8 @@ class AiohttpTransport(AsyncBaseTransport):
                 connection.close()
 
         exchange = wire.ask(head, body, release)
-        try:
-            await exchange.head()
-        except (Broken, Lost) as exc:
-            raise _translated(exc) from exc
-        return BodyStream(exchange)
+        await exchange.head()
+        return exchange
 
     async def handle_async_request(self, request: Request) -> Response:
         """The same for httpx: the body is a ``BodyStream``.
@@ -121,11 +120,12 @@ class AiohttpTransport(AsyncBaseTransport):
         read_s = timeout.get("read")
         try:
             async with asyncio.timeout(read_s):
-                stream = await self.open(request.method, str(request.url), headers, body, timeout.get("connect"))
+                exchange = await self.open(request.method, str(request.url), headers, body, timeout.get("connect"))
+        except (Broken, Lost) as exc:
+            raise _translated(exc) from exc
         except TimeoutError:
             raise ReadTimeout("the response did not begin in time") from None
-        stream.read_s = read_s
-        return Response(stream.status, headers=stream.headers, stream=stream)
+        return Response(exchange.status, headers=exchange.headers, stream=BodyStream(exchange, read_s))
 
     async def aclose(self) -> None:
         """Close every socket. The transport opens a new pool if it is used again."""
@@ -159,13 +159,11 @@ class AiohttpTransport(AsyncBaseTransport):
 
 
 class BodyStream(AsyncByteStream):
-    """A response: its status, its headers as they came, its body pulled as it arrives."""
+    """The body of one response for httpx, pulled as it arrives. ``read_s`` is how long one read may wait."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self.status = exchange.status
-        self.headers = exchange.headers
-        self.read_s: float | None = None  # how long one read may wait; None: for ever
+    def __init__(self, exchange: Exchange, read_s: float | None = None) -> None:
         self._exchange = exchange
+        self._read_s = read_s
 
     async def read(self) -> bytes:
         """The bytes that have arrived, waiting for some; ``b""`` at the proper end.
@@ -174,9 +172,7 @@ class BodyStream(AsyncByteStream):
         ReadTimeout; what came before the break is given out first. Any error and any cancelling closes the socket.
         """
         try:
-            if self.read_s is None:
-                return await self._exchange.read()
-            async with asyncio.timeout(self.read_s):
+            async with asyncio.timeout(self._read_s):
                 return await self._exchange.read()
         except (Broken, Lost) as exc:
             raise _translated(exc) from exc

@@ -23,6 +23,7 @@ from accounts.users import SUBJECT_MAX, TEXT_MAX, Sighting, User
 from gateway import sentences
 from gateway.errors import Refusal
 from gateway.issuers import Issuers, KeysUnavailable, TokenError, refusal_of, verify_openwebui
+from gateway.language import sentence
 from policies.principal import Principal
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -203,8 +204,8 @@ def active(user: User) -> User:
     """The user itself, who may call. Raises Refusal."""
     if user.status == "active":
         return user
-    what = "has been closed" if user.status == "deleted" else "is suspended"
-    raise Refusal.of("account_suspended", f"This account {what}. Ask the operator of this service.")
+    said = sentence("account_closed" if user.status == "deleted" else "account_suspended")
+    raise Refusal.of("account_suspended", said, language=user.language)
 
 
 def principal_of(user: User, standing: Standing, key: Key | None = None, **forwarding: Any) -> Principal:
@@ -267,5 +268,4 @@ def _shown(text: str) -> str:
 
 
 def _cannot_tell() -> Refusal:
-    message = f"Keys cannot be checked at the moment. Try again in {_RETRY_S} s."
-    return Refusal.of("ledger_unavailable", message, retry_after_s=_RETRY_S)
+    return sentences.waiting("ledger_unavailable", "keys_unknown", _RETRY_S)

@@ -59,6 +59,7 @@ class StreamMeter:
         "_deltas",
         "_fresh",
         "_problems",
+        "_reported",
         "_text",
         "count",
         "finished",
@@ -72,6 +73,7 @@ class StreamMeter:
         self.service_tier: str | None = None
         self._counts: dialect.Counts = {}
         self._problems: tuple[str, ...] = ()
+        self._reported: dialect.Report | None = None  # what both of these come to, once somebody asked
         self._covered = False  # the last report came with or after the last text
         self._choices = 1  # how many answers there are, as their numbers tell
         self._fresh: list[str] = []  # pieces not yet folded into the text: a token costs one append, not five sums
@@ -164,7 +166,9 @@ class StreamMeter:
         return Reading(report.usage, UsageSource.REPORTED, report.problems)
 
     def _so_far(self) -> dialect.Report | None:
-        return dialect.disjoint(self._counts, self._problems) if self._counts else None
+        if self._reported is None and self._counts:
+            self._reported = dialect.disjoint(self._counts, self._problems)
+        return self._reported
 
     def _output_sure(self, report: dialect.Report) -> bool:
         self._fold()
@@ -237,6 +241,7 @@ class StreamMeter:
     def _report(self, raw: dict[str, Any]) -> None:
         counts, problems = dialect.read(raw)
         self._problems = tuple(dict.fromkeys(self._problems + problems))
+        self._reported = None
         if not counts:
             return
         self._fold()

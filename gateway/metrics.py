@@ -86,9 +86,13 @@ class Metrics:
             "settlements_refused", "Settlements the ledger would not take; look at the log.", "sum"
         )
         self.ledger_drift = gauge("ledger_drift_usd", "Wallets' balances minus their postings; must be 0.", "livemax")
+        self.default_partition = gauge(
+            "default_partition_rows", "Rows of the ledger that stand outside their months; must be 0.", "livemax"
+        )
         self.limiter_degraded = gauge(
             "limiter_degraded", "1 while windows are counted in this process, Redis being away.", "livemax"
         )
+        self.calls_waiting = gauge("calls_waiting", "Embeddings waiting for their turn.", "livesum")
         self.uploads_bytes = gauge("uploads_bytes", "Bytes of disk that uploads under way take.", "livesum")
         self.overhead_before = self._overhead.labels("before")
         self.overhead_total = self._overhead.labels("total")

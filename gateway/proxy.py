@@ -13,12 +13,12 @@ from uuid import UUID
 
 from config.catalog import Catalog
 from config.settings import Limits
-from gateway import multipart
+from gateway import multipart, sentences
 from gateway.call import BadRequest
 from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_reply, until_gone
 from gateway.errors import Refusal, internal
 from gateway.identity import Identity, ServiceKey
-from gateway.pump import House, Pump
+from gateway.pump import RESTART_S, House, Pump
 from gateway.story import Clock, Story
 from gateway.surface import Request, Surface
 from gateway.upload import Upload, Uploads
@@ -27,6 +27,7 @@ from policies.principal import Principal
 
 _log = logging.getLogger("farebox.gateway")
 _IDEMPOTENCY_MAX = 255
+_BUSY_S = 2
 _UNKNOWN = "unknown"
 
 
@@ -41,11 +42,9 @@ class Gate:
     def check(self) -> None:
         """Raises Refusal (draining)."""
         if self.draining:
-            message = "The service is being restarted. Try again in 5 s."
-            raise Refusal.of("draining", message, retry_after_s=5)
+            raise sentences.waiting("draining", "restarting", RESTART_S)
         if self._running() >= self._streams_max:
-            message = "The service has as many calls running as it can take. Try again in 2 s."
-            raise Refusal.of("draining", message, limit="streams_max", retry_after_s=2)
+            raise sentences.waiting("draining", "too_busy", _BUSY_S, limit="streams_max")
 
 
 class Proxy:
@@ -105,6 +104,7 @@ class Proxy:
 
     async def _refuse(self, send: Send, refusal: Refusal, request_id: UUID) -> None:
         self._house.books.refused(self._surface.route, refusal, request_id)
+        self._house.voice.put(refusal)
         await send_reply(send, *self._surface.envelope.reply(refusal, str(request_id)))
 
     async def _received(self, scope: Scope, receive: Receive, request_id: UUID) -> Story:
@@ -121,6 +121,9 @@ class Proxy:
             request = await self._parsed(body, _content_type(scope["headers"]))
         except BadRequest as bad:
             raise Refusal.of("invalid_request", bad.message, param=bad.param) from None
+        except Refusal as refusal:
+            refusal.language = refusal.language or principal.language
+            raise
         return self._story(scope, request_id, clock, principal, request, body)
 
     async def _body(self, scope: Scope, receive: Receive, principal: Principal) -> bytes | Upload:

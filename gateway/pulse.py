@@ -43,6 +43,11 @@ class Pulse:
         self._wake = asyncio.Event()
         self._beaten = time.monotonic()
 
+    @property
+    def deaf(self) -> int:
+        """How many of the calls are read to their end though nobody listens."""
+        return sum(1 for pump in self.pumps if pump.deaf_since)
+
     def start(self) -> None:
         rounds = (self._watch, _TICK_S), (self._beats, 0.0), (self._renew, _RENEW_S)
         self._tasks = [asyncio.create_task(self._every(pause, step), name="pulse") for step, pause in rounds]

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -26,7 +26,9 @@ from gateway.downstream import Headers, Send, send_reply
 from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder, Patience
 from gateway.headers import to_downstream
+from gateway.language import sentence
 from gateway.meter import Reading
+from gateway.notices import Notice, Notices
 from gateway.order import Candidate
 from gateway.payment import Payment
 from gateway.phase import Phase, Stop
@@ -35,12 +37,15 @@ from gateway.sse import EventTooLarge
 from gateway.story import Story
 from gateway.surface import Meter, Tap
 from gateway.upstream import Reply, UpstreamFailure
+from gateway.voice import Voice
 from ledger.hold import Outcome
 from ledger.store import Beat, BeatReply
 from ledger.teller import Teller
 from ledger.usage import Usage
 
 _log = logging.getLogger("farebox.gateway")
+RESTART_S = 5
+"""After how long it is worth to try again a service that is being restarted."""
 _AFTER_DONE_S = 1.0
 _REFUSAL_BYTES_MAX = 1024 * 1024
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n")
@@ -59,6 +64,8 @@ class House:
     books: Books
     pulse: Pulse
     beat_tokens: int
+    voice: Voice = field(default_factory=Voice)
+    notices: Notices | None = None
 
 
 class Pump:
@@ -76,10 +83,12 @@ class Pump:
         self._send = send
         self._house = house
         self._task: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None  # somebody waits for the end
         self._why: Stop | None = None
         self._reply: Reply | None = None
         self._started = False  # the reply's head went to the caller
         self._meter: Meter | None = None
+        self._notice: Notice | None = None
         self._beyond = False  # more has come than the hold covers, and waits or is dropped
         self._settled = False
         self._closing = False  # settling, or at the last lines: not to be interrupted
@@ -116,14 +125,15 @@ class Pump:
 
     async def wait(self) -> None:
         """Return when the call is over."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        if self._task is not None and not self._task.done():
+            if self._ended is None or self._ended.done():
+                self._ended = asyncio.get_running_loop().create_future()
+            await self._ended
 
     def caller_left(self, *, drained_max: int) -> None:
         """The caller is gone: abort, unless this model's answers are read to their end (and not too many are)."""
-        drained = sum(1 for pump in self._house.pulse.pumps if pump.deaf_since)
         drains = self.phase in (Phase.STREAMING, Phase.SENDING) and self._model.on_disconnect == "drain"
-        if drains and drained < drained_max and self._why is None:
+        if drains and self._why is None and self._house.pulse.deaf < drained_max:
             self._why, self.deaf_since = Stop.CALLER_LEFT, time.monotonic()
         else:
             self.stop(Stop.CALLER_LEFT)
@@ -135,7 +145,9 @@ class Pump:
             return
         # That the caller left outweighs a timeout of the same moment: nobody is there to answer a second try.
         self._why = why if why is Stop.CALLER_LEFT else self._why or why
-        if self._task is not None and not self._closing and self.phase is not Phase.ADMITTING:
+        if self.phase is Phase.ADMITTING:
+            self._house.admitter.leave(self.story.request_id)
+        elif self._task is not None and not self._closing:
             self._task.cancel()
 
     def beat(self) -> Beat | None:
@@ -174,6 +186,8 @@ class Pump:
             story.surface, story.request, story.principal, story.request_id, story.idempotency
         )
         self.payment = payment = Payment(story.request_id, admission)
+        if house.notices is not None:
+            self._notice = house.notices.watch(story, admission)
         self.phase = Phase.OPENING
         if self._why is not None:
             raise asyncio.CancelledError
@@ -253,6 +267,8 @@ class Pump:
             raise UpstreamFailure("too_large", str(large)) from large
         await self._settle(Outcome.UPSTREAM_ERROR if relay.failed else self._well)
         await self._end_of_mark(reply, relay)
+        if self._notice is not None and relay.done and not relay.failed and self._why is None:
+            rest += await self._notice.chunk(self.story.tokens or self.story.amount)
         await self._forward(rest + relay.terminal, last=True)
         await self._to_the_end(reply)
 
@@ -296,6 +312,7 @@ class Pump:
         refusal = payment.ended()
         self.story.code = refusal.code
         await self._settle(Outcome.DRAINED if payment.lost else Outcome.CUT_BY_BALANCE)
+        self._house.voice.put(refusal, self.story.principal)
         said = self.story.surface.envelope.cut(self.story.request.model, refusal, str(self.story.request_id))
         await self._forward(_EVENT_END + said, last=True)
 
@@ -319,9 +336,8 @@ class Pump:
                 self.story.code = self.story.code or "caller_left"
                 await self._settle(Outcome.CALLER_LEFT, void=not self.story.clock.whole)
             case Stop.DRAINED:
-                message = "The service is being restarted. Try again in 5 s."
                 await self._settle(Outcome.DRAINED, void=self._nothing_came())
-                await self._refuse(Refusal.of("draining", message, retry_after_s=5))
+                await self._refuse(sentences.waiting("draining", "restarting", RESTART_S))
             case why:
                 await self._upstream_failed(UpstreamFailure(why.value))  # type: ignore[arg-type]  # the same words
 
@@ -330,9 +346,9 @@ class Pump:
         _log.warning("upstream failed", extra=about)
         await self._settle(Outcome.UPSTREAM_ERROR, void=self._nothing_came())
         if failure.kind.endswith("timeout"):
-            refusal = Refusal.of("upstream_timeout", "The model did not answer in time. Please try again.")
+            refusal = Refusal.of("upstream_timeout", sentence("backend_late"))
         else:
-            refusal = Refusal.of("upstream_error", "The model's backend failed. Please try again.")
+            refusal = Refusal.of("upstream_error", sentence("backend_failed"))
         refusal.details["limit"] = failure.kind
         await self._refuse(refusal)
 
@@ -340,6 +356,7 @@ class Pump:
         """Tell the caller, before the first byte or after it."""
         story = self.story
         story.code = refusal.code
+        self._house.voice.put(refusal, story.principal)
         if self._started:
             if self._reply is not None and not self._reply.is_event_stream:
                 return  # sound has no words: left unanswered, its connection is broken off, and it does not look whole
@@ -414,6 +431,8 @@ class Pump:
             self.phase = Phase.STREAMING
 
     def _over(self, _: asyncio.Task[None]) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
         if self.story.upload is not None:
             self.story.upload.close()
         if self.broken_off is not None and not self.answered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.account import Account, Models, refused
+from gateway.account import Account, refused
 from gateway.downstream import Endpoint
 from gateway.errors import Refusal, internal
 from gateway.metrics import Metrics
+from gateway.models import Models
+from gateway.voice import Voice
 from ledger.ids import uuid7
 from ledger.store import BankUnavailable
 from policies.buckets import BucketsBusy, BucketsUnavailable
@@ -54,9 +56,17 @@ class Health:
 
 
 def routes(
-    metered: dict[str, Endpoint], *, models: Models, account: Account, health: Health, metrics: Metrics | None
+    metered: dict[str, Endpoint],
+    *,
+    models: Models,
+    account: Account,
+    health: Health,
+    metrics: Metrics | None,
+    pages: Sequence[Route] = (),
+    voice: Voice | None = None,
 ) -> Starlette:
-    """The application around the metered endpoints; ``metrics`` None: they have a port of their own."""
+    """The application around the metered endpoints; ``metrics`` None: they have a port of their own. ``pages`` are for
+    people."""
     table = [
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in metered.items()),
         Route("/v1/models", models.__call__, methods=["GET"]),
@@ -64,11 +74,13 @@ def routes(
         Route("/v1/account", account.__call__, methods=["GET"]),
         Route("/healthz", health.alive, methods=["GET"]),
         Route("/readyz", health.ready, methods=["GET"]),
+        *pages,
     ]
     if metrics is not None:
         table.append(_metrics_route(metrics))
     handlers = {Refusal: refused, HTTPException: _not_here, Exception: _broken}
     app = Starlette(routes=table, exception_handlers=handlers)
+    app.state.voice = voice or Voice()
     app.router.redirect_slashes = False  # a redirect is an answer, too: nothing but the paths above has one
     return app
 
@@ -104,7 +116,7 @@ async def _broken(request: Request, failure: Exception) -> Response:
     """What no code foresaw: the caller gets an id, the log the rest."""
     request_id = str(uuid7())
     _log.error("request failed", extra={"request_id": request_id, "error": type(failure).__name__})
-    refusal = internal()
+    refusal = request.app.state.voice.put(internal())
     return _json(refusal.body(request_id), refusal.status, {"x-request-id": request_id})
 
 

@@ -11,6 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Tokenizers:
     def __init__(self, vocabularies: Mapping[str, Vocabulary]) -> None:
         self._vocabularies = dict(vocabularies)
         self._loading = threading.Lock()
+        self._role = lru_cache(maxsize=64)(self.count)  # the same few words in every message
 
     @classmethod
     def load(cls, data_dir: Path, names: Iterable[str] = ENCODINGS) -> Tokenizers:
@@ -107,8 +109,9 @@ class Tokenizers:
 
     def _message(self, message: _Message, encoding: str) -> int:
         named = NAME_TOKENS if message.name else 0
-        texts = [message.role or "", message.name or "", *_texts(message.content), *_calls(message)]
-        return MESSAGE_TOKENS + named + sum(self.count(text, encoding) for text in texts)
+        texts = [message.name or "", *_texts(message.content), *_calls(message)]
+        counted = sum([self.count(text, encoding) for text in texts if text])
+        return MESSAGE_TOKENS + named + self._role(message.role or "", encoding) + counted
 
     def _tools(self, tools: bytes, encoding: str) -> int:
         """Tools reach the model in a form of its own; their compact JSON is a little longer than that form."""
@@ -181,8 +184,10 @@ def _unescaped(raw: msgspec.Raw) -> str:
 
 
 def _calls(message: _Message) -> list[str]:
+    if message.tool_calls is None:
+        return [message.reasoning_content or ""]
     texts = [message.reasoning_content or ""]
-    for call in message.tool_calls or ():
+    for call in message.tool_calls:
         if call.function is not None:
             given = call.function.arguments
             texts += [

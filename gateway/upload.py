@@ -22,8 +22,10 @@ from typing import TypeVar
 from uuid import UUID
 
 from config.settings import Limits
+from gateway import sentences
 from gateway.downstream import Receive, Scope, hand_on
 from gateway.errors import Refusal
+from gateway.language import sentence
 
 HELD_BYTES_MAX = 256 * 1024  # of one form in memory while it arrives; a smaller form never sees the disk
 SHARE = 4  # one caller's part of the room is one in so many, or one upload
@@ -97,8 +99,8 @@ class Uploads:
 
     def _check(self, owner: UUID, size: int) -> None:
         if self._by_owner[owner] + size > self._share:
-            message = "Your running uploads take all the room one caller may have. Try again when one has ended."
-            raise Refusal.of("too_many_concurrent", message, limit="upload_room_bytes", retry_after_s=_RETRY_S)
+            said = sentence("uploads_yours")
+            raise Refusal.of("too_many_concurrent", said, limit="upload_room_bytes", retry_after_s=_RETRY_S)
         if self.bytes + size > self._limits.upload_room_bytes:
             raise _no_room("upload_room_bytes")
 
@@ -193,5 +195,4 @@ def _declared(scope: Scope) -> int:
 
 
 def _no_room(limit: str) -> Refusal:
-    message = f"The service has no room for another upload right now. Try again in {_RETRY_S} s."
-    return Refusal.of("draining", message, limit=limit, retry_after_s=_RETRY_S)
+    return sentences.waiting("draining", "uploads_full", _RETRY_S, limit=limit)

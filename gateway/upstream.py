@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from gateway import http
 from gateway.stored import Source
@@ -31,12 +31,14 @@ FailureKind = Literal[
 Headers = list[tuple[bytes, bytes]]
 
 _SAFE: frozenset[FailureKind] = frozenset(("connect", "connect_timeout"))
-_KINDS: tuple[tuple[type[http.TransportError], FailureKind], ...] = (
+_FAILURES = (http.TransportError, http.Broken, http.Lost)
+_KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (http.ConnectTimeout, "connect_timeout"),
     (http.ConnectError, "connect"),
     (http.UnsupportedProtocol, "connect"),
     (http.ReadTimeout, "idle_timeout"),
     (http.RemoteProtocolError, "protocol"),
+    (http.Broken, "protocol"),
 )
 
 
@@ -61,6 +63,14 @@ class TooLarge(UpstreamFailure):
         super().__init__("too_large", f"the reply is longer than {limit} bytes")
 
 
+class Body(Protocol):
+    """Where the body of a response comes from. Raises what the transport raises."""
+
+    async def read(self) -> bytes: ...
+
+    def abort(self) -> None: ...
+
+
 class Reply:
     """A response whose head has come: status, raw headers, and the body on demand.
 
@@ -70,7 +80,7 @@ class Reply:
 
     __slots__ = ("_body", "content_type", "headers", "is_event_stream", "status")
 
-    def __init__(self, status: int, headers: Headers, body: http.BodyStream) -> None:
+    def __init__(self, status: int, headers: Headers, body: Body) -> None:
         self.status = status
         self.headers = headers
         self.content_type = _value(headers, b"content-type").decode("latin-1")
@@ -82,7 +92,7 @@ class Reply:
         """The next piece as it came; ``b""`` at the proper end. Raises UpstreamFailure (reset, protocol)."""
         try:
             return await self._body.read()
-        except http.TransportError as exc:
+        except _FAILURES as exc:
             raise _failure(exc) from exc
 
     async def read_all(self, limit: int, arrived: Callable[[], None] = lambda: None) -> bytes:
@@ -138,10 +148,10 @@ class Upstreams:
         """
         transport = self._transports[target.allow_private]
         try:
-            stream = await transport.open(method, target.url(path), headers, body, connect_timeout_s)
-        except http.TransportError as exc:
+            exchange = await transport.open(method, target.url(path), headers, body, connect_timeout_s)
+        except _FAILURES as exc:
             raise _failure(exc) from exc
-        return _checked(Reply(stream.status, stream.headers, stream))
+        return _checked(Reply(exchange.status, exchange.headers, exchange))
 
     async def aclose(self) -> None:
         """Close every connection, also those in use."""
@@ -167,7 +177,7 @@ def _value(headers: Headers, name: bytes) -> bytes:
     return b", ".join(value for key, value in headers if key.lower() == name)
 
 
-def _failure(exc: http.TransportError) -> UpstreamFailure:
+def _failure(exc: Exception) -> UpstreamFailure:
     for foreign, kind in _KINDS:
         if isinstance(exc, foreign):
             return UpstreamFailure(kind, str(exc))

@@ -39,13 +39,14 @@ class Exchange:
     ``release`` is told when the connection can serve somebody else (True), or is not to be used again.
     """
 
-    __slots__ = ("_ended", "_error", "_pieces", "_size", "_waiter", "_wire", "headers", "release", "status")
+    __slots__ = ("_ended", "_error", "_loop", "_pieces", "_size", "_waiter", "_wire", "headers", "release", "status")
 
     def __init__(self, wire: Wire, release: Callable[[bool], None]) -> None:
         self.status = 0  # 0: the head has not come
         self.headers: Headers = []
         self.release = release
         self._wire: Wire | None = wire  # None once this exchange is over
+        self._loop = wire.loop
         self._pieces: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -54,10 +55,10 @@ class Exchange:
 
     async def head(self) -> None:
         """Return when the head is here. Raises Broken or Lost. Cancelling closes the socket at once."""
-        while not self.status:
-            if self._error is not None:
-                raise self._error
+        while not self.status and self._error is None:
             await self._news()
+        if self._error is not None and not self.status:
+            raise self._error
 
     async def read(self) -> bytes:
         """What has come of the body, waiting for some; ``b""`` at its proper end. Raises Broken or Lost, after what
@@ -96,7 +97,7 @@ class Exchange:
             self._waiter.set_result(None)
 
     async def _news(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         except BaseException:
@@ -117,6 +118,7 @@ class Wire(asyncio.Protocol):
     ``closed``."""
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
@@ -189,7 +191,7 @@ class Wire(asyncio.Protocol):
         if self.transport is None:
             return None
         if self._gone is None:
-            self._gone = asyncio.get_running_loop().create_future()
+            self._gone = self.loop.create_future()
         return self._gone
 
     # For the transport --------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The backend takes no more for now."""
-        self._may_write = asyncio.get_running_loop().create_future()
+        self._may_write = self.loop.create_future()
 
     def resume_writing(self) -> None:
         """It does again."""

@@ -187,6 +187,10 @@ def _undercharged(world: World, told: _Told, tokens: int, verdict: Verdict) -> N
         return verdict.bound("under", tokens, 0, told.about)
     last = min(died, told.call.received[-1][0])
     since = last - BEAT_S - _TICK_S
+    # Who stands still says nothing meanwhile: the two seconds are of its own time.
+    for name, begun, ended in world.stops:
+        if name == told.call.replica and begun <= last and ended >= since:
+            since = begun - BEAT_S - _TICK_S
     dark = [begun for begun, ended in world.bank_weather.bad if begun <= last and ended + BANK_TIMEOUT_S >= since]
     if not dark:
         return verdict.bound("under_kill", tokens, told.call.tokens_since(since), told.about)
@@ -263,11 +267,14 @@ def _window(world: World, user: str, times: list[tuple[float, bool]], verdict: V
 
 
 def _reborn(world: World, at: float) -> int:
-    """Processes that ended in or before a window: what each had counted by itself is forgotten, at most its share."""
+    """Processes that ended in or before a window: what each had counted by itself is forgotten, at most its share. One
+    that stood still was not reckoned with, and the others took its share; awake, it has it again."""
     if not world.redis_weather.bad:
         return 0
-    ends = [died for replica in world.replicas for died in replica.ends if at - WINDOW_S <= died < at + WINDOW_S]
-    return len(ends) * -(-WINDOW_LIMIT // len(world.replicas))
+    instants = [died for replica in world.replicas for died in replica.ends]
+    instants += [woke for name, _, woke in world.stops if name in world.stood_still]
+    near = sum(1 for instant in instants if at - WINDOW_S <= instant < at + WINDOW_S)
+    return near * -(-WINDOW_LIMIT // len(world.replicas))
 
 
 # Liveness -------------------------------------------------------------------------------------------------------------

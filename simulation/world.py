@@ -80,6 +80,7 @@ class World:
         self.locked_idle: dict[UUID, float] = {}
         self.killed: dict[str, float] = {}
         self.stood_still: set[str] = set()
+        self.stops: list[tuple[str, float, float]] = []  # of which process, from when until when
         self.late_slot_at = 0.0
         self.tables_begin = BEGINS
         surroundings = Surroundings(
@@ -240,6 +241,7 @@ class World:
         else:
             if for_s > _STILL_S:
                 self.stood_still.add(replica.actor.name)
+            self.stops.append((replica.actor.name, self.loop.now, self.loop.now + for_s))
             replica.freeze()
             self._at(self.loop.now - self.begins + for_s, self._wake, replica, replica.actor)
 

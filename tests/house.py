@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ from ledger.verify import Finding, drained, verify
 
 PEPPER = "pepper-for-tests-0123456789abcdef0123456789"
 ADMIN_KEY = "admin-key-for-tests-0123456789"
+PERSONAL = "https://fare.example/account?token="
+"""Where somebody is sent who wants more, with a token behind it."""
 
 CATALOG = """
 [[upstreams]]
@@ -284,6 +287,11 @@ def settings(data_dir: Path, database_url: str, redis_url: str, **more: Any) -> 
         "bank": {"beat_s": 0.5, "hold_ttl_s": 3, "pool_size": 6},
     }
     return Settings(**{**values, **more})
+
+
+def tokenless(text: str) -> str:
+    """The text without the tokens of the links in it."""
+    return re.sub(r"(?<=\?token=)[\w-]+", "", text)
 
 
 @asynccontextmanager

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from policies.buckets import Ask, Buckets, Level, Ticket
 from policies.buckets_memory import BucketsMemory
+from policies.buckets_queue import BucketsQueue
 from policies.buckets_redis import BucketsRedis, connect
 from policies.concurrency import SLOT_TTL_MS
 from policies.decision import Deny
+from policies.lanes import LANES
 from policies.tier import Window
 
 REQUESTS, TOKENS, COST = Window(3, "requests", 60), Window(1000, "tokens", 3600), Window(10**15, "cost", 2592000)
@@ -34,11 +37,13 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "queue"])
 async def buckets(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Buckets]:
     place: Buckets
     if request.param == "memory":
         place = BucketsMemory(clock)
+    elif request.param == "queue":
+        place = BucketsQueue(BucketsMemory(clock))
     else:
         place = BucketsRedis(connect(request.getfixturevalue("redis_url")), clock)
     yield place
@@ -186,6 +191,27 @@ async def test_concurrency_is_the_number_of_open_calls(buckets: Buckets) -> None
     assert (denial.code, denial.limit_value, denial.used) == ("too_many_concurrent", 2, 2)
     await buckets.correct(first, [])
     await admitted(buckets, ask(concurrency=2))
+
+
+async def test_each_lane_has_open_calls_of_its_own(buckets: Buckets, clock: Clock) -> None:
+    asks = {lane: replace(ask(concurrency=1), lane=lane) for lane in LANES}
+    tickets = {lane: await admitted(buckets, asks[lane]) for lane in LANES}
+    for lane in LANES:
+        again = replace(ask(concurrency=1), lane=lane)
+        deny = await denied(buckets, again)
+        name = "concurrency" if lane == "own" else f"{lane}/concurrency"
+        assert (deny.code, deny.limit, deny.used) == ("too_many_concurrent", name, 1)
+        assert (await buckets.peek(again)).open_calls == 1
+    # A reading is of what a person asked for.
+    assert (await buckets.read("wallet", "u", ())).open_calls == 1
+    await buckets.correct(tickets["tasks"], ())
+    await admitted(buckets, replace(ask(concurrency=1), lane="tasks"))
+    await denied(buckets, ask(concurrency=1))
+    clock.now += SLOT_TTL_MS - 1
+    await buckets.renew([tickets["embeddings"]])
+    clock.now += 2
+    assert [(await buckets.peek(asks[lane])).open_calls for lane in LANES] == [0, 0, 1]
+    buckets.leave("nobody waits by this id")
 
 
 async def test_a_slot_without_a_beat_frees_itself_and_a_renewed_one_does_not(buckets: Buckets, clock: Clock) -> None:

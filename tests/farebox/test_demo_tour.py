@@ -101,7 +101,7 @@ async def test_a_limit_that_does_not_come_is_an_error(running: Farebox, http: ai
 async def test_the_402_is_quoted_with_its_hint(running: Farebox, http: aiohttp.ClientSession) -> None:
     out = io.StringIO()
     await _tour(running, http, out).too_poor(await _guest(running, "free", "0"))
-    assert "upgrade_tier slow, upgrade_url https://fare.example/pricing" in out.getvalue()
+    assert f"upgrade_tier slow, upgrade_url {house.PERSONAL}" in out.getvalue()
 
 
 async def test_a_call_that_should_have_been_too_dear_and_passed_is_an_error(

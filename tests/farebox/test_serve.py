@@ -113,7 +113,7 @@ def test_a_made_admin_key_is_said_once_and_a_missing_one_is_said_too(data_dir: P
         assert "http://here/docs" in admin_sentence("http://here", key, settings)
 
 
-def test_a_call_pays_one_comparison_for_the_admin_api() -> None:
+def test_a_call_pays_one_comparison_for_what_is_beside_the_gateway() -> None:
     """The gateway's own coroutine is what the server awaits: there is no frame between them."""
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,10 +122,14 @@ def test_a_call_pays_one_comparison_for_the_admin_api() -> None:
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError
 
-    app = forked(gateway, admin)
+    async def hook(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    app = forked(gateway, {"/admin/api/": admin, "/hooks/openwebui/": hook})
     for path, name in (
         ("/v1/chat/completions", "gateway"),
         ("/admin/api/v1/users", "admin"),
+        ("/hooks/openwebui/secret", "hook"),
         ("/admin/apis", "gateway"),
     ):
         coroutine = app({"path": path}, None, None)  # type: ignore[arg-type]

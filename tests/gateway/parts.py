@@ -66,7 +66,7 @@ def principal_of(user: User, **more: Any) -> Principal:
         user.tier,
         user.status,
         user.language,
-        **{"chat_id": "chat-1", "task": "title", **more},
+        **{"chat_id": "chat-1", **more},
     )
 
 

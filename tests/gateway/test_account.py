@@ -11,10 +11,12 @@ from starlette.routing import Route
 
 from accounts.directory import Directory
 from accounts.keys import FORWARD_USERS
-from gateway.account import Account, Models, refused
+from gateway.account import Account, refused
 from gateway.errors import Refusal
 from gateway.identity import Identity
 from gateway.issuers import Issuers
+from gateway.links import Links
+from gateway.models import Models
 from gateway.tokens import Tokenizers
 from ledger.budget import Budget
 from ledger.money import parse_usd
@@ -66,7 +68,7 @@ class House:
         parts: dict[str, Any] = {"bank": self.counter.bank, "buckets": self.counter.buckets, **other}
         admitter, catalog = self.counter.admitter(), lambda: self.counter.catalog
         models = Models(self._identity, admitter, catalog)
-        account = Account(self._identity, admitter, catalog, parts["bank"], parts["buckets"])
+        account = Account(self._identity, admitter, catalog, parts["bank"], parts["buckets"], parts.get("links"))
         table = [
             Route("/v1/models", models.__call__),
             Route("/v1/models/{model_id:path}", models.one),
@@ -176,3 +178,12 @@ async def test_a_service_reads_models_and_no_account(desk: House) -> None:
     assert status == 200 and "embed" not in [model["id"] for model in models["data"]]
     status, body = await desk.get("/v1/account", full)
     assert (status, body["error"]["code"]) == (401, "identity_missing")
+
+
+async def test_an_account_says_where_its_page_is(desk: House) -> None:
+    links = Links(b"pepper" * 8, "https://fare.example", 900)
+    _, account = await desk.get("/v1/account", await desk.key(), links=links)
+    opened = links.read(account["account_url"].removeprefix("https://fare.example/account?token="))
+    assert opened is not None and str(opened.user_id) == account["id"]
+    _, without = await desk.get("/v1/account", await desk.key())
+    assert "account_url" not in without

@@ -43,7 +43,7 @@ def test_when_nobody_reads_lines_are_dropped_and_counted_and_nobody_waits(monkey
     log.start()
     for index in range(50):
         log.write({"n": index})
-    assert log.dropped >= 39  # ten wait, and one may be in the writer's hands
+    assert log.dropped >= 30  # ten wait, and ten may be in the writer's hands
     opened.set()
     log.stop()
     assert len(out.getvalue().splitlines()) == 50 - log.dropped

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.envelope import AnthropicEnvelope, ChatEnvelope, CompletionEnvelope, ResponsesEnvelope
+from gateway.envelope import AnthropicEnvelope, ChatEnvelope, CompletionEnvelope, ResponsesEnvelope, event_chunk
 from gateway.errors import KINDS, Refusal
 from ledger.ids import uuid7
 
@@ -53,6 +53,15 @@ def test_a_chats_cut_ends_the_choice_and_says_why() -> None:
     )
     assert abs(chunk["created"] - datetime.now(UTC).timestamp()) < 3600
     assert (error["error"]["code"], done) == ("insufficient_balance", "[DONE]")
+
+
+def test_an_event_for_the_page_stands_in_a_chunk_that_says_nothing_else() -> None:
+    request_id = str(uuid7())
+    chunk = event_chunk("small", {"type": "status", "data": {"description": "a\nb"}}, request_id)
+    assert chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and chunk.count(b"\n") == 2
+    said = json.loads(chunk[6:])
+    assert (said["choices"], said["object"], said["model"]) == ([], "chat.completion.chunk", "small")
+    assert said["id"].endswith(request_id) and said["event"]["data"] == {"description": "a\nb"}
 
 
 def test_an_id_that_is_none_of_ours_has_no_time() -> None:

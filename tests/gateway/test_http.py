@@ -162,6 +162,6 @@ async def test_what_could_not_be_read_is_not_quoted(backend: Backend) -> None:
     backend.answer = [b"HTTP/1.1 200 OK\r\na secret answer\r\n\r\n"]
     transport = http.AiohttpTransport(private=True)
     with pytest.raises(http.RemoteProtocolError) as caught:
-        await transport.open("POST", backend.url, [], b"{}", 1.0)
+        await transport.handle_async_request(http.Request("POST", backend.url))
     assert "secret" not in str(caught.value)
     await transport.aclose()

@@ -38,7 +38,8 @@ def payment(held: int = 60_000, available: int = 5_000, **more: Any) -> Payment:
     candidates = tuple(
         Candidate(model, Bill(each, 1_000_000, Usage(input=10))) for model, each in zip(models, prices, strict=True)
     )
-    purse = Purse(WALLET, currency, more.get("plan"), candidates, held, held, more.get("caps", ()))
+    house = more.get("house", False)
+    purse = Purse(WALLET, currency, more.get("plan"), candidates, held, held, more.get("caps", ()), house)
     facts = CallFacts(user_id=CALL, tier="free", model="small", route="chat.completions")
     tier, ticket = more.get("tier", Tier("free")), SimpleNamespace()
     admission = Admission(tier, purse, ticket, held, available, None, facts, URL)  # type: ignore[arg-type]
@@ -167,5 +168,11 @@ def test_money_is_told_in_usd_and_tokens_in_tokens() -> None:
 
 
 def test_an_unlimited_tier_is_told_the_cost_and_loses_nothing() -> None:
-    house = payment(0, 7_000, tier=Tier("admin", unlimited=True))
+    house = payment(0, 7_000, tier=Tier("admin", unlimited=True), house=True)
     assert house.told(Usage(input=10), "") == {"cost": "0.00001", "balance": "0.000007"}
+
+
+def test_what_the_house_set_aside_for_a_task_is_no_balance_of_its_caller() -> None:
+    house = payment(60_000, 7_000, house=True)
+    assert house.told(Usage(input=10), "") == {"cost": "0.00001", "balance": "0.000007"}
+    assert house.covers(5) and not house.covers(10**6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -40,8 +41,21 @@ async def pump() -> Any:
     pump._task.cancel()
 
 
-async def test_a_call_being_admitted_is_not_interrupted_but_knows(pump: Pump) -> None:
+class Gate:
+    """An admitter that takes down whom it is told of."""
+
+    def __init__(self) -> None:
+        self.left: list[Any] = []
+
+    def leave(self, request_id: Any) -> None:
+        self.left.append(request_id)
+
+
+async def test_a_call_being_admitted_is_not_interrupted_but_knows_and_no_longer_waits(pump: Pump) -> None:
+    gate = Gate()
+    pump._house = cast(House, SimpleNamespace(admitter=gate))
     pump.stop(Stop.CALLER_LEFT)
+    assert gate.left == [pump.story.request_id]
     assert pump._task is not None and not pump._task.cancelling()
     assert pump._why is Stop.CALLER_LEFT
 

@@ -49,7 +49,7 @@ async def test_the_answer_stops_where_the_money_does(asked: dict[str, Any], fare
     *said, length, refusal, done = events(body)
     assert length["choices"] == [{"index": 0, "delta": {}, "finish_reason": "length"}] and done == "[DONE]"
     assert refusal["error"]["code"] == "insufficient_balance" and "choices" not in refusal
-    assert "https://fare.example/pricing" in refusal["error"]["message"]
+    assert house.PERSONAL in refusal["error"]["message"]
     assert refusal["error"]["farebox"]["upgrade_tier"] == "pro"
     assert "".join(_WORDS).startswith(text_of(body)) and len(said) > 5
     await asyncio.wait_for(backend.requests[0].left.wait(), 2)

@@ -55,7 +55,8 @@ windows = [{ limit = 5, of = "output_tokens", per = "hour" }]
 name = "cents"
 windows = [{ limit = "0.01", of = "cost", per = "day" }]
 """
-WORDS = "Try again in \\d+ s"
+# What passes between the two, and the link, which an explanation has none of: it is not the reader's own.
+WORDS = r"Try again in \d+ s|https://fare.example/\S+"
 Asked = tuple[Caller, str]
 Setting = Callable[["Scene"], Awaitable[Asked]]
 

@@ -40,6 +40,7 @@ NAMES = {
     "farebox_posting_lag_seconds": set(),
     "farebox_spool_events": set(),
     "farebox_ledger_drift_usd": set(),
+    "farebox_default_partition_rows": set(),
     "farebox_limiter_degraded": set(),
 }
 

@@ -477,7 +477,7 @@ async def test_without_money_every_route_says_402(farebox: Farebox, backend: Bac
     async with _openai(farebox, bob) as client, _anthropic(farebox, bob) as claude:
         for said in await _refused(await _openai_calls(client), openai.APIStatusError):
             assert (said.status_code, said.code, said.type) == (402, "insufficient_balance", "insufficient_quota")
-            assert "https://fare.example/pricing" in said.message
+            assert house.PERSONAL in said.message
         for other in await _refused(await _anthropic_calls(claude), anthropic.APIStatusError):
             assert (other.status_code, _anthropic_error(other)) == (402, ("billing_error", "insufficient_balance"))
             assert other.request_id == other.response.headers["x-request-id"]

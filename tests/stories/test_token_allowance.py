@@ -97,7 +97,7 @@ def assert_out_of_tokens(refused: Answer) -> None:
     resets_at = datetime.strptime(details["resets_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     assert resets_at > datetime.now(UTC)
     assert f"It renews on {resets_at:%Y-%m-%d}." in refused.error["message"]
-    assert refused.error["message"].endswith(" Upgrade: https://fare.example/pricing")
+    assert house.tokenless(refused.error["message"]).endswith(f" Upgrade: {house.PERSONAL}")
 
 
 async def test_of_many_calls_at_once_none_takes_a_token_that_is_not_there(farebox: Farebox) -> None:
@@ -206,7 +206,9 @@ async def test_a_plan_without_tokens_gives_nothing_but_a_hint_until_money_was_bo
     bob = await farebox.caller(tier="none", usd="0")
     refused = await farebox.chat(bob)
     assert (refused.status, refused.error["code"]) == (402, "allowance_exhausted")
-    assert refused.error["message"] == ("Your plan (Free) includes no tokens. Upgrade: https://fare.example/pricing")
+    assert house.tokenless(refused.error["message"]) == (
+        f"Your plan (Free) includes no tokens. Upgrade: {house.PERSONAL}"
+    )
     assert refused.error["farebox"]["upgrade_tier"] == "tester"
     await farebox.bank.credit(bob.user.wallet_id, 10**9, "paid", source="bought", funding="cash:test")
     assert (await farebox.chat(bob)).headers["x-farebox-balance"] == "0.99999655"
