@@ -22,7 +22,7 @@ AUDIT_KEY = $(shell { pwd; cat requirements/audit.txt; } | cksum)
 SELF_KEY = $(shell cksum < pyproject.toml)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo serve migrate test test-api test-realmodel check lock fuzz simulate torture soak soak-short growth bench bench-peers \
+.PHONY: help demo serve migrate test test-long test-api test-realmodel check lock fuzz simulate torture soak soak-short growth bench bench-peers \
   audit sbom clean env env-realmodel env-audit
 .DEFAULT_GOAL := help
 
@@ -38,8 +38,11 @@ serve: env ## run the gateway (settings: FAREBOX_… or farebox.toml)
 migrate: env ## bring the database's schema up to this release
 	$(VENV)/bin/farebox migrate up
 
-test: env ## run the tests, except those marked torture or realmodel (TEST_ARGS: handed to pytest)
-	$(VENV)/bin/python -m pytest -m "not torture and not realmodel" -n 2 --dist worksteal $(TEST_ARGS)
+test: env ## run the tests, except those marked long, torture or realmodel (TEST_ARGS: handed to pytest)
+	$(VENV)/bin/python -m pytest -m "not long and not torture and not realmodel" -n 2 --dist worksteal $(TEST_ARGS)
+
+test-long: env ## run those that take whole houses for many seconds each
+	$(VENV)/bin/python -m pytest -m long -n 2 --dist worksteal $(TEST_ARGS)
 
 test-api: env ## schemathesis over the admin API's document, in every role (API_ARGS="--seconds 20 --seed 1")
 	$(VENV)/bin/python -m tests.admin_api.fuzz $(API_ARGS)

@@ -53,7 +53,7 @@ def _tiers(catalog: Declared, default_tier: str) -> Iterator[Found]:
     if default_tier not in tiers:
         said = f"is not offered: users seen for the first time cannot call; offered are {', '.join(tiers)}"
         yield Found(_AREA, f"default tier {default_tier}", "error", said)
-    elif set(tiers.values()) == set(shipped_tiers()):
+    elif tiers == {tier.name: tier for tier in shipped_tiers()}:
         yield Found(_AREA, "tiers", "note", "nobody declared any: these are the ones that Farebox brings along")
     for tier in catalog.tiers:
         yield from _patterns(catalog, tier)

@@ -184,7 +184,8 @@ async def running(
             await stack.enter_async_context(_served(admin, admin_socket))
         if metrics_socket is not None:
             await stack.enter_async_context(_served(gateway.metrics_app, metrics_socket))
-        stack.callback(asyncio.create_task(_warn_of_redis(urls.redis, settings)).cancel)
+        # Waited for, not cancelled: its few questions have their own bound, and a connection half made is lost.
+        stack.push_async_callback(asyncio.wait, {asyncio.create_task(_warn_of_redis(urls.redis, settings))})
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE, 20, 20)

@@ -43,6 +43,16 @@ class _Entry:
         self.abandoned = abandoned
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
+    async def answer(self) -> Any:
+        """The reply, or what was raised instead."""
+        try:
+            return await self.reply
+        except asyncio.CancelledError:
+            # Cancelled between the reply's coming and this task's waking: the reply is nobody's, too.
+            if self.abandoned and not self.reply.cancelled() and self.reply.exception() is None:
+                self.abandoned(self.reply.result())
+            raise
+
     def resolve(self, reply: Any) -> None:
         if not self.reply.done():
             self._hand_over(reply)
@@ -77,7 +87,7 @@ class PipelineRunner:
         self._waiting.append(entry)
         if self._trips is None or self._trips.done():
             self._trips = asyncio.create_task(self._travel())
-        return await entry.reply
+        return await entry.answer()
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""
@@ -173,7 +183,7 @@ class ClusterRunner:
         task = asyncio.create_task(self._resolve(entry))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-        return await entry.reply
+        return await entry.answer()
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""

@@ -57,7 +57,7 @@ FIGURES: dict[str, tuple[str, str, str]] = {
     "window": ("calls admitted in a window", "of the limit", "1"),
     "window_dark": ("the same, with Redis away or forgetful", "of the limit", "2; 1 more each time it forgot"),
     "probe": ("a good call after the last fault", "s", f"{_PROBE_S:.0f}"),
-    "unlock": ("money of calls that ended, locked after the last fault", "s", f"{_UNLOCK_S:.0f}"),
+    "unlock": ("money of calls that ended, locked after that and the last fault", "s", f"{_UNLOCK_S:.0f}"),
     "horizon": ("anything held, after the last fault", "s", f"{HORIZON_S:.0f} + {GRACE_S:.0f}"),
     "slots": ("slots taken after the last call, or question", "s", f"{TTL_S:.0f} + {LOOK_S} between looks"),
 }
@@ -302,10 +302,10 @@ def _forsaken(call: Call) -> bool:
 
 def _unlocked(world: World, verdict: Verdict) -> None:
     """What a living process's ended call had set aside is free soon; only the dead keep theirs until the horizon."""
-    for hold_id, last in world.locked_idle.items():
+    for hold_id, (first, last) in world.locked_idle.items():
         owner = world.tables.holds[hold_id].owner
         if hold_id not in world.done_late and _died(world, owner) is None:
-            verdict.bound("unlock", last - world.healed, _UNLOCK_S, f"request {hold_id}")
+            verdict.bound("unlock", last - max(first, world.healed), _UNLOCK_S, f"request {hold_id}")
 
 
 def _died(world: World, process: str) -> float | None:

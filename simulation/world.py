@@ -77,7 +77,7 @@ class World:
         self.errors: list[str] = []
         self.forgot: list[float] = []
         self.healed = self.quiet_at = self.probed_at = self.slots_free_at = self.last_run_at = float("inf")
-        self.locked_idle: dict[UUID, float] = {}
+        self.locked_idle: dict[UUID, tuple[float, float]] = {}  # first and last seen so
         self.killed: dict[str, float] = {}
         self.stood_still: set[str] = set()
         self.stops: list[tuple[str, float, float]] = []  # of which process, from when until when
@@ -197,7 +197,8 @@ class World:
         running = {pump.story.request_id for replica in self.replicas for pump in replica.pumps}
         for hold in self.tables.holds.values():
             if hold.state in (State.OPEN, State.QUARANTINE) and hold.amount > hold.spent and hold.id not in running:
-                self.locked_idle[hold.id] = now
+                first, _ = self.locked_idle.get(hold.id, (now, now))
+                self.locked_idle[hold.id] = first, now
 
     def _is_quiet(self) -> bool:
         return not (

@@ -7,6 +7,8 @@ import pytest
 from tests.admin_api.fuzz import ROLES, Found, fuzz, populate
 from tests.house import Farebox
 
+pytestmark = pytest.mark.long
+
 SECONDS = {"owner": 10, "admin": 4, "support": 4, "nobody": 2}
 
 

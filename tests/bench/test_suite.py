@@ -21,6 +21,7 @@ from farebox.engines import Engines
 from farebox.seed_data import seed
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(300),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="measuring takes two cores"),
 ]

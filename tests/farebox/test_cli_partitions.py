@@ -12,6 +12,8 @@ from tests.ledger.old_months import ago, business_in
 from tests.ledger.till import Till
 from tests.process import command, environment
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def env(data_dir: Path, database_url: str, redis_url: str) -> dict[str, str]:

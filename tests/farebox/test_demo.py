@@ -14,6 +14,10 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 _DEMO = (sys.executable, "-m", "farebox", "demo")
 _BOUND_S = 90
 _SALIENT = (

@@ -18,6 +18,8 @@ from tests.backend import stream as script
 from tests.process import Served, environment, reach, served
 from tests.streams import DONE, delta, stream, usage
 
+pytestmark = pytest.mark.long
+
 WORKERS = 2
 
 

@@ -14,6 +14,8 @@ from config.watch import driver_options
 from farebox.migrate import status
 from tests.migrations.waits import Waits
 
+pytestmark = pytest.mark.long
+
 
 async def _measured(url: str, *words: str) -> tuple[int, str, str]:
     done = await asyncio.to_thread(

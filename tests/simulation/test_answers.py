@@ -9,6 +9,7 @@ OUTSIDE = {
     "INSERT_OUTSIDE", "OUTSIDE_KNOWN", "INSERT_CLOSED_HOLD",  # charges for work done elsewhere
     "MERGED_INTO", "MERGES_OF", "MARK_MERGED",  # merges of wallets
     "GRANT_STATES",  # a list for people
+    "MONTH_MISSING", "MAKE_MONTH", "MONTH_CLOSED", "STRAYS", "FORGET",  # a world of minutes has one month
 }  # fmt: skip
 
 

@@ -214,6 +214,7 @@ async def test_an_allowance_comes_with_the_first_call_and_is_used_before_paid_mo
     assert account["balance"] == "0.1200" and account["allowance"]["left"] == "0.1000"
     statuses = [(await farebox.chat(ada, model="flat")).status for _ in range(13)]
     assert statuses == [200] * 12 + [402]
+    await farebox.settled()
     grants = await farebox.rows("SELECT kind, remaining FROM grants WHERE wallet_id = :w", w=ada.user.wallet_id)
     assert {(grant["kind"], grant["remaining"]) for grant in grants} == {("plan", 0), ("paid", 0)}
     assert not await farebox.broken()

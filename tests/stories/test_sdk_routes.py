@@ -42,7 +42,11 @@ def _priced() -> str:
     )
 
 
-_TIER = '[[tiers]]\nname = "once"\nwindows = [{ limit = 1, of = "requests", per = "minute" }]\n'
+_TIER = """[[tiers]]
+name = "once"
+windows = [{ limit = 1, of = "requests", per = "minute" }]
+embeddings_per_request = 1
+"""
 
 
 def _cost(**usage: int) -> int:
@@ -486,16 +490,20 @@ async def test_without_money_every_route_says_402(farebox: Farebox, backend: Bac
 
 async def test_a_limit_is_a_rate_limit_error_with_its_wait(farebox: Farebox, backend: Backend) -> None:
     eve, before = await farebox.caller(tier="once", usd="1.00"), len(backend.requests)
-    backend.answer = json_answer({"input_tokens": 9})
+    embedded = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]}
+    backend.then(
+        json_answer({"input_tokens": 9}), json_answer({**embedded, "usage": {"prompt_tokens": 1, "total_tokens": 1}})
+    )
     async with _openai(farebox, eve) as client, _anthropic(farebox, eve) as claude:
         await claude.messages.count_tokens(model="a-chat", messages=[_HELLO])
+        await client.embeddings.create(model="a-embedding", input="x")  # these are counted beside the others
         for said in await _refused(await _openai_calls(client), openai.RateLimitError):
             assert (said.code, said.type) == ("rate_limit_requests", "rate_limit_error")
             assert 0 < int(said.response.headers["retry-after"]) <= 61
         for other in await _refused(await _anthropic_calls(claude), anthropic.RateLimitError):
             assert _anthropic_error(other) == ("rate_limit_error", "rate_limit_requests")
             assert 0 < int(other.response.headers["retry-after"]) <= 61
-    assert len(backend.requests) == before + 1 and await farebox.charges(eve.user.id) == []
+    assert len(backend.requests) == before + 2 and len(await farebox.charges(eve.user.id)) == 1
 
 
 async def test_a_model_that_is_not_there_is_not_found(
