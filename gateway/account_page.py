@@ -146,7 +146,7 @@ def _lines(lines: Iterable[Line], language: Language) -> Html:
     words = language.words
     rows = [
         (
-            _cell(f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"),
+            el("td", el("bdi", f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")),
             el("td", words(_ENTRIES.get(line.kind, "entry_other")), *_of(line.model)),
             _cell(_amount(line.amount, line.currency, language)),
         )

@@ -3,7 +3,8 @@
 Whoever refuses says which sentence it is and what belongs into it; the words are made where the refusal leaves, for
 nobody but the one who reads them. The texts lie in `languages/`, a file for each language; digits stay Latin in all of
 them. What is written in the other direction than its sentence (an address or an amount in a Persian one) is isolated,
-so that neither turns the other around.
+so that neither turns the other around; and a sentence from right to left as a whole, because it is also read where
+lines run from left to right, which would set its full stop before it and its address beside its beginning.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ledger.money import format_usd
 
 FALLBACK = "en"
 _ISOLATE, _END = "\u2068", "\u2069"
+_FROM_THE_RIGHT = "\u2067"
 _RIGHT_TO_LEFT = frozenset(("R", "AL", "AN"))
 _NO_TEXTS: Mapping[str, str] = {}
 # A value is told by its class, also where a simulation has put its own clock in the place of ``datetime``.
@@ -90,7 +92,8 @@ class Language:
 
     def say(self, said: Sentence, own: Mapping[str, str] = _NO_TEXTS) -> str:
         """The sentence in words; ``own`` are texts that come before those of the file."""
-        return self._filled(own.get(said.key) or self._document["sentences"][said.key], said.values)
+        text = self._filled(own.get(said.key) or self._document["sentences"][said.key], said.values)
+        return f"{_FROM_THE_RIGHT}{text}{_END}" if self.direction == "rtl" else text
 
     def words(self, key: str, **values: Any) -> str:
         """A text of the pages."""

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
@@ -119,16 +120,24 @@ class Models:
         }
 
     def _shown(self, catalog: Catalog, model: Model) -> str:
-        """Markdown, which Open WebUI shows below the model's name: the only place for a link that can be clicked."""
+        """Markdown, which Open WebUI shows below the model's name: the only place for a link that can be clicked. It
+        shows two lines of it and the rest on hover, takes an empty line for one, and breaks a link in angle brackets:
+        so the link stands first, and plain."""
         price = catalog.price(model.id)
         said = " · ".join(price_words(price, self._language)) if price else ""
-        link = f"[{self._language.words('see_prices')}](<{self._prices_url}>)" if self._prices_url else ""
-        return "\n\n".join(part for part in (model.description, said, link) if part)
+        link = f"[{self._language.words('see_prices')}]({_plain(self._prices_url)})" if self._prices_url else ""
+        first = " · ".join(part for part in (link, model.description) if part)
+        return "\n".join(part for part in (first, said) if part)
 
 
 def _chats(catalog: Catalog) -> tuple[Model, ...]:
     # Open WebUI shows every entry as a chat model, so it is told of no others.
     return tuple(catalog.models[name] for name in sorted(catalog.models) if catalog.models[name].kind == "chat")
+
+
+def _plain(url: str) -> str:
+    """The address as a link in Markdown may hold it without brackets."""
+    return quote(url, safe=":/?#[]@!$&'*+,;=%~")
 
 
 def _cannot_tell() -> Refusal:

@@ -29,14 +29,15 @@ def el(name: str, *children: str, **attributes: str) -> Html:
     return Html(f"<{name}{said}>{_joined(children)}</{name}>")
 
 
-def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
-    """A table that a narrow screen scrolls. Cells that are not elements become plain ones."""
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, stacks: bool = False) -> Html:
+    """A table that a narrow screen scrolls, or, where its cells speak for themselves, shows below each other
+    (``stacks``). Cells that are not elements become plain ones."""
     head = el("tr", *(el("th", each) for each in heads))
     body = [
         el("tr", *(each if each.startswith("<td") and isinstance(each, Html) else el("td", each) for each in row))
         for row in rows
     ]
-    return el("div", el("table", el("thead", head), el("tbody", *body)), class_="wide")
+    return el("div", el("table", el("thead", head), el("tbody", *body)), class_="wide stacks" if stacks else "wide")
 
 
 def lines(texts: Iterable[str]) -> Html:

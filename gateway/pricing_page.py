@@ -33,10 +33,11 @@ def pricing_page(catalog: Catalog, language: Language) -> bytes:
 
 
 def tiers_table(tiers: tuple[Tier, ...], models: tuple[Model, ...], language: Language, current: str = "") -> Html:
-    """The tiers side by side; ``current`` is the reader's own."""
-    heads = [language.words(key) for key in ("plan", "price", "included", "limits", "models")]
+    """The tiers side by side, with which of ``models`` each grants; ``current`` is the reader's own."""
+    columns = ("plan", "price", "included", "limits", *(("models",) if models else ()))
+    heads = [language.words(key) for key in columns]
     rows = (_tier_row(tier, models, language, tier.name == current) for tier in tiers)
-    return table(heads, rows)
+    return table(heads, rows, stacks=True)
 
 
 def _tier_row(tier: Tier, models: tuple[Model, ...], language: Language, own: bool) -> Iterator[str]:
@@ -45,21 +46,26 @@ def _tier_row(tier: Tier, models: tuple[Model, ...], language: Language, own: bo
     yield tier_price_words(tier, language)
     yield allowance_words(tier.allowance, language)
     yield lines(limit_words(tier, language) or [language.words("no_limit")])
+    if models:
+        yield _granted(tier, models, language)
+
+
+def _granted(tier: Tier, models: tuple[Model, ...], language: Language) -> str:
     granted = [model.id for model in models if tier.allows_model(model.id)]
     if len(granted) == len(models):
-        yield language.words("every_model")
-    else:
-        yield el("ul", *(el("li", el("bdi", name)) for name in granted))
+        return language.words("every_model")
+    return el("ul", *(el("li", el("bdi", name)) for name in granted))
 
 
 def _models_table(catalog: Catalog, tiers: tuple[Tier, ...], models: list[Model], language: Language) -> Html:
     heads = [language.words(key) for key in ("model", "price", "included")]
-    return table(heads, (_model_row(catalog, tiers, model, language) for model in models))
+    rows = (_model_row(catalog, tiers, model, language) for model in models)
+    return table(heads, rows, stacks=True)
 
 
 def _model_row(catalog: Catalog, tiers: tuple[Tier, ...], model: Model, language: Language) -> Iterator[str]:
     name = el("strong", el("bdi", model.title or model.id))
-    more = [el("p", model.description, class_="soft")] if model.description else []
+    more = [el("p", el("bdi", model.description), class_="soft")] if model.description else []
     known = [el("p", el("bdi", model.id), class_="soft")] if model.title else []
     yield el("td", name, *known, *more)
     yield lines(price_words(catalog.prices[model.id], language))

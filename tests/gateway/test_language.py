@@ -49,7 +49,7 @@ def test_every_sentence_is_there_in_every_language(code: str, key: str) -> None:
     assert 0 < len(text) <= CHARS_MAX
     said = shipped()[code].say(sentence(key, **{name: VALUES[name] for name in PLACEHOLDERS[key]}))
     assert "{" not in said and not [each for each in said if unicodedata.category(each) in ("Cc", "Zl", "Zp")]
-    assert said.count("\u2068") == said.count("\u2069")
+    assert said.count("\u2067") + said.count("\u2068") == said.count("\u2069")
     # The address comes last, so that it is found and copied; nothing but the end of an isolate is behind it.
     if "url" in PLACEHOLDERS[key]:
         assert said.rstrip("\u2069").endswith(URL)
@@ -108,10 +108,16 @@ def test_a_pace_of_any_length_can_be_said() -> None:
 
 def test_what_runs_the_other_way_is_isolated_in_both_directions() -> None:
     persian = shipped()["fa"].say(sentence("balance_short", balance=Usd(10**9), url=Link(URL)))
-    assert "\u20681.0000 USD\u2069" in persian and persian.endswith(f"\u2068{URL}\u2069")
+    assert "\u20681.0000 USD\u2069" in persian and persian.endswith(f"\u2068{URL}\u2069\u2069")
     english = language_of("en").say(sentence("tokens_none", plan="حرفه‌ای", url=Link(URL)))
     assert "(\u2068حرفه‌ای\u2069)" in english and english.endswith(URL)
     assert "\u2068" not in shipped()["de"].say(sentence("tokens_none", plan="Frei", url=Link(URL)))
+
+
+def test_a_sentence_from_right_to_left_keeps_its_order_where_lines_run_from_left_to_right() -> None:
+    for code, language in shipped().items():
+        said = language.say(sentence("balance_short", balance=Usd(10**9), url=Link(URL)))
+        assert (said[0], said[-1]) == ("\u2067", "\u2069") if code == "fa" else "\u2067" not in said
 
 
 def test_a_value_is_never_taken_for_a_place() -> None:

@@ -91,10 +91,9 @@ async def test_an_entry_tells_a_chat_page_name_tier_price_link_and_that_usage_is
     assert (large["name"], large["tags"]) == ("Large & Co", [{"name": "yearly"}])
     meta = large["info"]["meta"]
     assert meta["capabilities"] == {"usage": True}
-    assert meta["description"].split("\n\n") == [
-        "<script>alert('x')</script>",
+    assert meta["description"].split("\n") == [
+        f"[Prices and plans]({PRICES}) · <script>alert('x')</script>",
         "input: 2.50 per 1M · output: 10.00 per 1M · 0.000001 per request · above 200 input tokens: input: 5.00 per 1M",
-        f"[Prices and plans](<{PRICES}>)",
     ]
     _, unpriced = await House().get("/v1/models/unpriced")
     assert unpriced["pricing"] is None and unpriced["info"]["meta"]["description"].startswith("[Prices")

@@ -37,6 +37,11 @@ def test_text_that_looks_like_a_cell_is_no_cell() -> None:
     assert "&lt;td onclick" in table(["x"], [["<td onclick=alert(1)>"]])
 
 
+def test_a_table_whose_cells_speak_for_themselves_stacks_on_a_phone() -> None:
+    assert 'class="wide stacks"' in table(["x"], [["y"]], stacks=True) and "stacks" not in table(["x"], [["y"]])
+    assert b".stacks td { display: block; }" in document(shipped()["en"], "x")
+
+
 @pytest.mark.parametrize(("code", "direction"), [("en", "ltr"), ("fa", "rtl")])
 def test_a_page_says_its_language_and_direction(code: str, direction: str) -> None:
     page = document(shipped()[code], "x").decode()

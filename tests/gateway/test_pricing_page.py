@@ -29,5 +29,14 @@ def test_who_grants_everything_says_so_and_others_name_it() -> None:
     assert page.count('class="now"') == 1 and "<strong><bdi>Pro</bdi></strong></td>" in page
 
 
+def test_where_no_models_are_shown_nothing_is_said_of_them() -> None:
+    page = str(tiers_table(ladder(CATALOG), (), shipped()["en"]))
+    assert "all models" not in page and "<th>Models</th>" not in page
+
+
+def test_what_a_model_is_runs_in_its_own_direction() -> None:
+    assert "<bdi>&lt;script&gt;" in pricing_page(CATALOG, shipped()["fa"]).decode()
+
+
 def test_a_house_that_offers_nothing_has_a_page_all_the_same() -> None:
     assert b"<h1>Prices</h1>" in pricing_page(Catalog(), shipped()["en"])

@@ -37,7 +37,13 @@ def poor(url: str = PRICING) -> Refusal:
 
 @pytest.mark.parametrize(
     ("language", "begins"),
-    [("en", "Your balance"), ("zh", "您的余额"), ("fa-IR", "موجودی شما"), ("xx", "Ihr Guthaben"), ("", "Ihr Guthaben")],
+    [
+        ("en", "Your balance"),
+        ("zh", "您的余额"),
+        ("fa-IR", "\u2067موجودی شما"),
+        ("xx", "Ihr Guthaben"),
+        ("", "Ihr Guthaben"),
+    ],
 )
 def test_a_person_reads_the_own_language_else_the_houses(voice: Voice, language: str, begins: str) -> None:
     assert voice.put(poor(), who(language)).message.startswith(begins)
