@@ -140,6 +140,11 @@ async def _asked(connection: AbstractConnection, commands: list[Command]) -> lis
         async with asyncio.timeout(connection.socket_timeout):
             await connection._send_packed_command([_packed(commands)])
             return [await _reply(connection) for _ in commands]
+    except (AttributeError, RuntimeError) as error:
+        # The other side has hung up meanwhile: redis-py's end is gone then, or the event loop's, which says so in its
+        # own way.
+        await connection.disconnect(nowait=True)
+        raise RedisConnectionError("the connection was closed") from error
     except BaseException:
         await connection.disconnect(nowait=True)
         raise

