@@ -67,7 +67,7 @@ class End(asyncio.Protocol):
     def _hand_over(self, data: bytes) -> None:
         if self.other is None or self.other.transport is None:
             self._kept.append(data)
-        else:
+        elif not self.other.lost and not self.other.transport.is_closing():
             self.other.transport.write(data)
 
 
