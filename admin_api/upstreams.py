@@ -21,8 +21,8 @@ from config.catalog import Upstream
 from config.catalog_document import concealed_headers
 from config.catalog_forms import UpstreamForm
 from config.catalog_shelf import UPSTREAMS, Entry, find_entry
+from config.environment import environment_secret
 from config.places_dns import led_astray
-from config.settings import environment_secret
 
 router = APIRouter(prefix="/v1/upstreams", tags=["upstreams"], route_class=EntryRoute)
 

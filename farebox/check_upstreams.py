@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from config.catalog import Upstream
+from config.environment import environment_secret
 from config.places_dns import led_astray
-from config.settings import environment_secret
 from farebox.findings import Found, Verdict
 from gateway.forward import target_of
 from gateway.headers import to_upstream

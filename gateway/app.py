@@ -29,7 +29,8 @@ from accounts.store_sql import Accounts
 from config.catalog import Catalog, Declared
 from config.catalog_sql import seed
 from config.keeper import CatalogKeeper
-from config.settings import OpenWebUI, Settings
+from config.parts import OpenWebUI
+from config.settings import Settings
 from config.watch import Watcher
 from gateway.account import Account
 from gateway.admission import Admitter

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from config.catalog import Catalog, Upstream
-from config.settings import Limits, Timeouts, environment_secret
+from config.environment import environment_secret
+from config.parts import Limits, Timeouts
 from gateway.downstream import Headers
 from gateway.headers import to_upstream
 from gateway.order import Candidate

@@ -19,7 +19,6 @@ import aiohttp
 import yarl
 from aiohttp.connector import Connection
 from httpx import (
-    URL,
     AsyncBaseTransport,
     AsyncByteStream,
     ByteStream,
@@ -51,10 +50,8 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Response",
-    "SourceStream",
     "TransportError",
     "UnsupportedProtocol",
-    "address",
 ]
 
 DETAIL_CHARS_MAX = 300
@@ -115,7 +112,7 @@ class AiohttpTransport(AsyncBaseTransport):
         ``request.extensions["timeout"]`` may hold ``connect`` and ``read`` in seconds; nothing else is timed here.
         """
         timeout = request.extensions.get("timeout", {})
-        body = request.stream.source if isinstance(request.stream, SourceStream) else await request.aread()
+        body = await request.aread()
         headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _OURS]
         read_s = timeout.get("read")
         try:
@@ -191,13 +188,6 @@ class BodyStream(AsyncByteStream):
         self.abort()
 
 
-class SourceStream(AsyncByteStream):
-    """A request body that this transport reads while it sends it."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-
 class _Connector(aiohttp.TCPConnector):
     """aiohttp's pool, of our own connections."""
 
@@ -240,12 +230,6 @@ def _head(method: str, place: _Place, headers: Headers, length: int) -> bytes:
     if head.count(b"\n") != wanted or head.count(b"\r") != wanted:
         raise ValueError("a header holds a line end")
     return head
-
-
-@lru_cache(maxsize=1024)
-def address(url: str) -> URL:
-    """A URL parsed once: parsing costs a third of a small call, and a gateway calls few addresses."""
-    return URL(url)
 
 
 @lru_cache(maxsize=64)

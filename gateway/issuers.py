@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from accounts.cache import Cache
 from accounts.users import SUBJECT_MAX, TEXT_MAX, Sighting
-from config.settings import Issuer
+from config.issuer import Issuer
 from gateway.errors import Refusal
 from gateway.jwks import PAUSE_S, FetchedKeys
 from gateway.jwks import KeysUnavailable as KeysUnavailable

@@ -81,7 +81,7 @@ class FetchedKeys:
 
 
 def _request(address: str) -> http.Request:
-    return http.Request("GET", http.address(address), headers=_HEADERS, extensions={"timeout": {"connect": _TIMEOUT_S}})
+    return http.Request("GET", address, headers=_HEADERS, extensions={"timeout": {"connect": _TIMEOUT_S}})
 
 
 async def _bounded(stream: http.BodyStream) -> bytes:

@@ -62,14 +62,12 @@ class StreamMeter:
         "_reported",
         "_text",
         "count",
-        "finished",
         "service_tier",
     )
 
     def __init__(self, count: Count) -> None:
         """`count` gives the tokens of a text; it is called here only for answers longer than TEXT_CHARS_MAX."""
         self.count = count
-        self.finished = False  # a choice said why it ended
         self.service_tier: str | None = None
         self._counts: dialect.Counts = {}
         self._problems: tuple[str, ...] = ()
@@ -98,8 +96,6 @@ class StreamMeter:
                     self._beside(delta)
                 if choice.text:
                     self._add(choice.text)
-                if choice.finish_reason:
-                    self.finished = True
                 if choice.usage is not None:
                     self._report(choice.usage)
         if chunk.usage is not None:

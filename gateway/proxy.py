@@ -12,7 +12,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from config.catalog import Catalog
-from config.settings import Limits
+from config.parts import Limits
 from gateway import multipart, sentences
 from gateway.call import BadRequest
 from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_reply, until_gone

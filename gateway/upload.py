@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from config.settings import Limits
+from config.parts import Limits
 from gateway import sentences
 from gateway.downstream import Receive, Scope, hand_on
 from gateway.errors import Refusal

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from accounts.store import audited
 from accounts.store_sql import Accounts, AccountsUnavailable
 from config.catalog_sql import CatalogError
-from config.settings import OpenWebUI as OpenWebUISettings
+from config.parts import OpenWebUI as OpenWebUISettings
 from ledger.audit import Actor, Change
 from ledger.system_events import Level, record
 from openwebui.census import Census

@@ -7,7 +7,7 @@ from typing import cast
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.catalog import Catalog, Model, Upstream
-from config.settings import Limits, Timeouts
+from config.parts import Limits, Timeouts
 from gateway.calllog import CallLog
 from gateway.counting import Counting
 from gateway.metrics import Metrics

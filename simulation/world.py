@@ -89,7 +89,6 @@ class World:
         )  # fmt: skip
         self.replicas = [Replica(f"replica-{at}", surroundings) for at in range(scenario.replicas)]
         self.bank = MemoryBank(self.tables, owner="office")
-        self._copies: list[tuple[float, Any]] = []
         self._world = Context()
 
     def _bank_now(self) -> datetime:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,3 +28,12 @@ def until() -> Callable[[Callable[[], bool]], object]:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder and no setting in the environment."""
+    for name in list(os.environ):
+        if name.startswith("FAREBOX_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

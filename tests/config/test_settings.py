@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,32 +11,13 @@ from config.settings import (
     SettingsError,
     config_path,
     database_url,
-    environment_secret,
     load_settings,
     settings_table,
     split_bind,
 )
-from ledger.money import parse_usd
+from tests.config.told import complaints, write
 
-
-@pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An empty folder and no setting in the environment."""
-    for name in list(os.environ):
-        if name.startswith("FAREBOX_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    yield
-
-
-def complaints() -> dict[str, str]:
-    with pytest.raises(SettingsError) as caught:
-        load_settings()
-    return {complaint.where: complaint.what for complaint in caught.value.complaints}
-
-
-def write(text: str) -> None:
-    Path("farebox.toml").write_text(text, encoding="utf-8")
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 def test_everything_has_a_default_but_secrets() -> None:
@@ -64,15 +43,6 @@ def test_origins_of_web_pages_are_listed_with_commas(monkeypatch: pytest.MonkeyP
     for wrong in ("https://chat.example.org/", "chat.example.org", "https://Chat.example.org", "https://a b", "**"):
         monkeypatch.setenv("FAREBOX_CORS_ORIGINS", wrong)
         assert "must be * or like https://chat.example.org" in complaints()["FAREBOX_CORS_ORIGINS"]
-
-
-def test_notices_are_off_and_a_low_balance_is_an_exact_amount(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().openwebui.notices == "off"
-    monkeypatch.setenv("FAREBOX_OPENWEBUI__LOW_BALANCE_USD", "0.000000001")
-    assert parse_usd(load_settings().openwebui.low_balance_usd) == 1
-    for wrong in ("-1", "0.0000000001", "NaN", "much"):
-        monkeypatch.setenv("FAREBOX_OPENWEBUI__LOW_BALANCE_USD", wrong)
-        assert complaints()
 
 
 def test_an_empty_variable_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,13 +92,6 @@ def test_everything_wrong_is_told_at_once_by_the_name_the_operator_used(monkeypa
     assert told["FAREBOX_DATABASE_URL"].startswith("must begin with postgresql://")
     assert told["FAREBOX_KEY_PEPPER"] == "must have at least 32 characters or members"
     assert "three times beat_s" in told["bank"]
-
-
-def test_the_largest_upload_must_fit_into_the_room_for_uploads() -> None:
-    write("[limits]\nupload_bytes_max = 2048\nupload_room_bytes = 2047\n")
-    assert "at least upload_bytes_max" in complaints()["limits"]
-    write("[limits]\nupload_bytes_max = 2048\nupload_room_bytes = 2048\n")
-    assert load_settings().limits.upload_bytes_max == 2048
 
 
 def test_a_rejected_secret_is_not_in_the_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,83 +158,7 @@ def test_settings_are_frozen() -> None:
         load_settings().bind = "x:1"
 
 
-ISSUER = '[[issuers]]\nname = "a"\nissuer = "https://a/"\naudience = "farebox"\n'
-
-
-def test_an_issuer_with_a_secret_reads_it_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    write(ISSUER + 'algorithm = "HS256"\nsecret_env = "A_SECRET"\n')
-    assert "must hold at least 32 characters" in complaints()["issuers[0]"]
-    monkeypatch.setenv("A_SECRET", "s" * 32)
-    (issuer,) = load_settings().issuers
-    assert issuer.secret is not None and issuer.secret.get_secret_value() == "s" * 32
-    assert "ssss" not in repr(issuer)
-
-
-@pytest.mark.parametrize(
-    ("lines", "told"),
-    [
-        ('algorithm = "RS256"', "needs either jwks_url or jwks_file"),
-        ('algorithm = "RS256"\nsecret_env = "A_SECRET"', "needs either jwks_url or jwks_file"),
-        ('algorithm = "HS256"\njwks_url = "https://a/k"', "needs secret_env and nothing else"),
-    ],
-)
-def test_an_issuer_has_exactly_one_source_of_keys_of_its_kind(lines: str, told: str) -> None:
-    write(ISSUER + lines)
-    assert told in complaints()["issuers[0]"]
-
-
-def test_an_issuers_algorithm_is_one_and_never_none() -> None:
-    write(ISSUER + 'algorithm = "none"\njwks_url = "https://a/k"')
-    assert set(complaints()) == {"issuers[0].algorithm"}
-
-
-def test_keys_are_not_fetched_in_the_clear() -> None:
-    write(ISSUER + 'algorithm = "RS256"\njwks_url = "http://login.example.com/k"')
-    assert "must begin with https://" in complaints()["issuers[0].jwks_url"]
-
-
-def test_keys_inside_are_fetched_only_where_it_is_said() -> None:
-    inside = ISSUER + 'algorithm = "RS256"\njwks_url = "http://127.0.0.1:1/k"\n'
-    write(inside)
-    assert "allow_private = true" in complaints()["issuers[0]"]
-    write(inside + "allow_private = true\n")
-    assert load_settings().issuers[0].allow_private
-
-
-def test_two_issuers_may_not_share_a_name_or_a_claim() -> None:
-    write(2 * (ISSUER + 'algorithm = "RS256"\njwks_url = "https://a/k"\n'))
-    assert complaints() == {"issuers": "two of them have the same name"}
-
-
-def test_an_unset_variable_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_KEY", "x")
-    assert environment_secret("NO_SUCH") is None and str(environment_secret("SOME_KEY")) == "**********"
-
-
 def test_every_setting_says_what_it_is() -> None:
     rows = [row.split("|") for row in settings_table().splitlines()[2:]]
     assert all(len(row) == 5 and row[3].strip() for row in rows)
     assert "`FAREBOX_LIMITS__BODY_BYTES_MAX`" in settings_table() and "[[issuers]] jwks_url" in settings_table()
-
-
-@pytest.mark.parametrize(
-    ("lines", "where"),
-    [
-        ("sync_every_s = 600", "openwebui"),
-        ('url = "http://chat"\nadmin_key = "sk-0123456789"\nsync_every_s = 5', "openwebui"),
-        ('url = "chat.example"', "openwebui.url"),
-        ('url = "http://user@chat"', "openwebui.url"),
-        ('url = "http://chat/?a=b"', "openwebui.url"),
-    ],
-)
-def test_a_sync_needs_to_know_whom_to_ask_and_how_often(lines: str, where: str) -> None:
-    write(f"[openwebui]\n{lines}\n")
-    assert list(complaints()) == [where]
-
-
-def test_an_open_webui_is_named_by_its_root() -> None:
-    write('[openwebui]\nurl = "http://chat:8080/"\n')
-    part = load_settings().openwebui
-    assert (part.url, part.syncs) == ("http://chat:8080", False)
-    write('[openwebui]\nurl = "http://chat/base"\nadmin_key = "sk-0123456789"\nsync_every_s = 60\n')
-    assert load_settings().openwebui.syncs

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from config.catalog import Catalog, Model, Timeouts, Upstream
-from config.settings import Limits
-from config.settings import Timeouts as Defaults
+from config.parts import Limits
+from config.parts import Timeouts as Defaults
 from gateway.bill import Bill
 from gateway.forward import Forwarder, target_of
 from gateway.order import Candidate

@@ -86,8 +86,9 @@ async def test_a_body_is_not_decoded_below_httpx(client: httpx.AsyncClient, back
 async def test_a_body_that_lies_elsewhere_is_sent_with_its_length(backend: Backend) -> None:
     body, transport = Afar(bytes(300_000) + b"end"), http.AiohttpTransport(private=True)
     backend.answer = play.json_answer({})
-    request = http.Request("POST", backend.url, stream=http.SourceStream(body))
-    await (await transport.handle_async_request(request)).aread()
+    exchange = await transport.open("POST", backend.url, [], body, None)
+    while await exchange.read():
+        pass
     await transport.aclose()
     (seen,) = backend.requests
     assert seen.body == body[:] and seen.header("content-length") == "300003"

@@ -18,7 +18,7 @@ from accounts.directory import Directory
 from accounts.keys import ACCOUNT, CHARGES, FORWARD_USERS, IMPERSONATION, INFERENCE, mint
 from accounts.store_sql import Accounts
 from config.catalog import Catalog
-from config.settings import Issuer
+from config.issuer import Issuer
 from gateway.errors import Refusal
 from gateway.identity import Identity, ServiceKey
 from gateway.issuers import Issuers

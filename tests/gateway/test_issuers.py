@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import SecretStr
 
-from config.settings import Issuer
+from config.issuer import Issuer
 from gateway.errors import Refusal
 from gateway.issuers import Issuers, KeysUnavailable, TokenError, TokenExpired, refusal_of, verify_openwebui
 

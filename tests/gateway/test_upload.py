@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from config.settings import Limits
+from config.parts import Limits
 from gateway.downstream import CallerLeft, Message, Receive
 from gateway.errors import Refusal
 from gateway.upload import HELD_BYTES_MAX, SHARE, Upload, Uploads

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from accounts.store_sql import Accounts
-from config.settings import OpenWebUI as OpenWebUISettings
+from config.parts import OpenWebUI as OpenWebUISettings
 from ledger.store_sql import make_engine
 from openwebui.sync import Sync
 from tests.openwebui.fake import ADMIN_KEY, FakeOpenWebUI

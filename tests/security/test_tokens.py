@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import SecretStr
 
 from admin_api.tokens import Tokens
-from config.settings import Issuer
+from config.issuer import Issuer
 from gateway.issuers import Issuers, TokenError, verify_openwebui
 from tests.house import PEPPER, Farebox
 
