@@ -14,7 +14,7 @@ from gateway.language import Count, Language, Pace, Usd
 from ledger.money import format_price, format_unit_price, format_usd
 from ledger.price import PPM, Price, Rates
 from ledger.usage import KINDS
-from policies.tier import Allowance, Tier, Window
+from policies.tier import Tier, Window
 
 PER_UNIT = frozenset(("web_searches", "images", "seconds"))
 """What is priced for ONE; everything else per 1M."""
@@ -78,8 +78,11 @@ def limit_words(tier: Tier, language: Language) -> list[str]:
     return list(_limit_words(tier, language))
 
 
-def allowance_words(allowance: Allowance | None, language: Language) -> str:
+def included_words(tier: Tier, language: Language) -> str:
     """What a tier gives each period."""
+    allowance = tier.allowance
+    if tier.unlimited:
+        return language.words("gives_everything")
     if allowance is None or not allowance.amount:
         return language.words("gives_nothing")
     amount = Usd(allowance.amount) if allowance.unit == "usd" else Count(allowance.amount)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from config.catalog import Catalog, Model
 from gateway.language import Language
 from gateway.offer import (
-    allowance_words,
+    included_words,
     ladder,
     limit_words,
     listed_models,
@@ -44,7 +44,7 @@ def _tier_row(tier: Tier, models: tuple[Model, ...], language: Language, own: bo
     title = el("bdi", tier.title or tier.name)
     yield el("td", el("strong", title), class_="now") if own else el("td", el("strong", title))
     yield tier_price_words(tier, language)
-    yield allowance_words(tier.allowance, language)
+    yield included_words(tier, language)
     yield lines(limit_words(tier, language) or [language.words("no_limit")])
     if models:
         yield _granted(tier, models, language)

@@ -33,7 +33,7 @@ from policies.principal import Principal
 from policies.tier import Tier
 
 WHOLE_TASK = 256
-"""Tokens of output: the answer to a task is seldom longer, and the house does not begin one that it may have to cut."""
+"""Tokens of output: the answer to a task is seldom longer. The house does not begin one that it may have to cut."""
 
 _OTHER_KINDS = tuple(kind for kind in KINDS if kind not in TOKEN_KINDS)
 _SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,7 +143,7 @@ def _money(order: Order, now: datetime) -> Purse:
         # The house pays, and no wallet: what a key may cost bounds it all the same, a member's share of a wallet not.
         caps = tuple(cap for cap in caps if cap.of == "key")
         return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0, caps, house=True)
-    wanted = _dearest(order.candidates, order.reserve)
+    wanted = _dearest(order.candidates, _first_share(order))
     minimum = min(wanted, _dearest(order.candidates, order.least))
     return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, wanted, minimum, caps)
 
@@ -155,15 +155,25 @@ def _house(order: Order, money: Purse, now: datetime) -> Purse | None:
         return None
     of_key = key_cap(order.principal.limits, now)
     caps = (cap,) if of_key is None else (cap, of_key)
-    least = min(money.wanted, _dearest(order.candidates, max(order.least, WHOLE_TASK)))
-    return replace(money, minimum=least, caps=caps, house=True)
+    wanted = _dearest(order.candidates, order.reserve)
+    least = min(wanted, _dearest(order.candidates, max(order.least, WHOLE_TASK)))
+    return replace(money, wanted=wanted, minimum=least, caps=caps, house=True)
 
 
 def _tokens(order: Order, plan: Plan) -> Purse:
     bill = Bill(TOKEN_PRICE, PPM if order.rule is None else order.rule.factor_ppm, order.foreseen)
     candidates = tuple(Candidate(each.model, bill, each.estimated) for each in order.candidates)
-    wanted, least = bill.expected(order.reserve), bill.expected(order.least)
+    wanted, least = bill.expected(_first_share(order)), bill.expected(order.least)
     return Purse(token_wallet_id(order.principal.wallet_id), TOKENS, plan, candidates, wanted, min(wanted, least))
+
+
+def _first_share(order: Order) -> int:
+    """Output tokens that the caller's own wallet sets aside to begin with.
+
+    A task is asked for at the same instant as the message it belongs to, so it takes little, or the message would find
+    nothing left. Its hold grows with its answer as any other does.
+    """
+    return min(order.reserve, max(order.least, WHOLE_TASK)) if order.principal.task else order.reserve
 
 
 def _dearest(candidates: tuple[Candidate, ...], output: int) -> int:

@@ -10,7 +10,17 @@ import pytest
 
 from config.catalog import Kind
 from gateway.language import language_of, shipped
-from gateway.offer import ladder, limit_words, listed_models, lowest, offer, price_words, prices_of, window_words
+from gateway.offer import (
+    included_words,
+    ladder,
+    limit_words,
+    listed_models,
+    lowest,
+    offer,
+    price_words,
+    prices_of,
+    window_words,
+)
 from ledger.usage import KINDS
 from policies.tier import Window
 from tests.gateway.offers import CATALOG
@@ -60,6 +70,13 @@ def test_prices_are_said_in_words() -> None:
     ]
     assert price_words(paint, ENGLISH) == ["image: 0.04 each"]
     assert prices_of({"output": 600_000, "input": 150_000}) == {"input": "0.15", "output": "0.60"}
+
+
+def test_what_is_included_is_said_in_words() -> None:
+    free, bare = CATALOG.tiers["free"], CATALOG.tiers["bare"]
+    assert included_words(free, ENGLISH) == "1000 tokens a day"
+    assert included_words(bare, ENGLISH) == "pay as you go"
+    assert included_words(msgspec.structs.replace(bare, unlimited=True), ENGLISH) == "everything included"
 
 
 def test_limits_are_said_in_words() -> None:
