@@ -57,7 +57,7 @@ from gateway.routes import Health, metrics_routes, routes
 from gateway.standings import Standings
 from gateway.surfaces import SURFACES
 from gateway.tally import Tally
-from gateway.tokens import Tokenizers
+from gateway.tokens import Tokenizers, encoding_for
 from gateway.upload import Uploads
 from gateway.upstream import Upstreams
 from gateway.voice import Voice
@@ -214,8 +214,8 @@ async def open_gateway(
         keeper = CatalogKeeper(accounts_engine)
         await keeper.start()
         stack.push_async_callback(keeper.aclose)
-        named = {model.tokenizer for model in keeper.current.models.values() if model.tokenizer}
-        await asyncio.to_thread(tokenizers.prepare, named)
+        needed = {encoding_for(each.upstream_model, each.tokenizer) for each in keeper.current.models.values()}
+        await asyncio.to_thread(tokenizers.prepare, needed)
         watcher = Watcher(database_url, [keeper, directory])
         stack.push_async_callback(watcher.aclose)
         async with asyncio.timeout(_START_S):

@@ -33,18 +33,20 @@ _log = logging.getLogger("farebox.gateway")
 class Tokenizers:
     """The loaded vocabularies, for any thread."""
 
-    def __init__(self, vocabularies: Mapping[str, Vocabulary]) -> None:
+    def __init__(self, vocabularies: Mapping[str, Vocabulary], data_dir: Path | None = None) -> None:
+        """``data_dir``: where those of OpenAI's are unpacked that are asked for later."""
         self._vocabularies = dict(vocabularies)
+        self._data_dir = data_dir
         self._loading = threading.Lock()
         self._role = lru_cache(maxsize=64)(self.count)  # the same few words in every message
 
     @classmethod
-    def load(cls, data_dir: Path, names: Iterable[str] = ENCODINGS) -> Tokenizers:
-        """Load these of OpenAI's vocabularies (0.4 s each: in a thread), unpacking them under `data_dir` where missing.
+    def load(cls, data_dir: Path) -> Tokenizers:
+        """Load the one that stands in for others (0.4 s: in a thread), unpacking it under `data_dir` where missing.
 
-        Raises VocabularyError.
+        Every other takes its 35 MB when it is needed. Raises VocabularyError.
         """
-        return cls({name: TiktokenVocabulary(data_dir, name) for name in names})
+        return cls({DEFAULT_ENCODING: TiktokenVocabulary(data_dir, DEFAULT_ENCODING)}, data_dir)
 
     def prepare(self, encodings: Iterable[str]) -> None:
         """Load those that are not there. No other thread runs meanwhile: at start, before there are calls.
@@ -134,11 +136,13 @@ class Tokenizers:
             return found
         with self._loading:
             if name not in self._vocabularies:
-                self._vocabularies[name] = self._extra_or_nearest(name)
+                self._vocabularies[name] = self._loaded_or_nearest(name)
             return self._vocabularies[name]
 
-    def _extra_or_nearest(self, name: str) -> Vocabulary:
+    def _loaded_or_nearest(self, name: str) -> Vocabulary:
         try:
+            if name in ENCODINGS and self._data_dir is not None:
+                return TiktokenVocabulary(self._data_dir, name)
             return ExtraVocabulary(name)
         except VocabularyError as error:
             _log.warning("counted by another vocabulary", extra={"by": DEFAULT_ENCODING, "reason": str(error)})

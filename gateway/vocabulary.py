@@ -58,6 +58,8 @@ class TiktokenVocabulary:
         os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
         # The file was just checked against the hash that tiktoken checks, so tiktoken finds it and fetches nothing.
         self._encoding = tiktoken.get_encoding(name)
+        # A second copy in Python objects, 27 MB, which tiktoken reads where it pickles and where it teaches.
+        self._encoding._mergeable_ranks = {}
         self.count(_WARM)
 
     def count(self, text: str) -> int:

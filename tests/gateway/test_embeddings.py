@@ -34,7 +34,7 @@ def test_only_the_models_name_changes_and_no_bound_is_told() -> None:
     ("given", "tokens"), [("Say hi", 2), (["Say hi", "Say hi"], 4), ([5, 6, 7], 3), ([[5, 6], [7]], 3)]
 )
 async def test_texts_and_token_ids_are_foreseen_and_counted(given: Any, tokens: int, tmp_path: Path) -> None:
-    counting = Counting(Tokenizers.load(tmp_path, ["o200k_base"]))
+    counting = Counting(Tokenizers.load(tmp_path))
     request = parse(body(given))
     assert await foresee(request, MODEL, counting) == Usage(input=tokens)
     assert await count(request, MODEL, counting) == tokens

@@ -178,7 +178,7 @@ async def test_counting_tokens_is_free_and_needs_no_bound(tmp_path: Path) -> Non
 
 
 async def test_input_is_counted_with_its_system_and_its_tools(tmp_path: Path) -> None:
-    counting = Counting(Tokenizers.load(tmp_path, ["o200k_base"]))
+    counting = Counting(Tokenizers.load(tmp_path))
     plain = (await SURFACE.foresee(parse(body()), MODEL, counting)).input
     more = (await SURFACE.foresee(parse(body(system="Be kind", tools=[{"name": "f"}])), MODEL, counting)).input
     assert 0 < plain == await SURFACE.count(parse(body()), MODEL, counting) < more

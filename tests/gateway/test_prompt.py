@@ -19,7 +19,7 @@ MODEL = Model(id="m", upstream="u", upstream_model="gpt-5")
 
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
-    return Counting(Tokenizers.load(tmp_path_factory.mktemp("vocabulary"), ["o200k_base"]))
+    return Counting(Tokenizers.load(tmp_path_factory.mktemp("vocabulary")))
 
 
 def words(value: Any) -> Prompt:

@@ -202,7 +202,7 @@ def test_pictures_drawn_by_a_tool_are_marked_as_not_charged() -> None:
 
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
-    return Counting(Tokenizers.load(tmp_path_factory.mktemp("vocabulary"), ["o200k_base"]))
+    return Counting(Tokenizers.load(tmp_path_factory.mktemp("vocabulary")))
 
 
 async def test_input_is_counted_where_short_and_estimated_where_long(counting: Counting) -> None:

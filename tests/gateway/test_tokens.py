@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import tiktoken
@@ -105,6 +106,14 @@ def test_a_vocabulary_of_the_extra_is_loaded_by_the_first_who_names_it(tokenizer
     assert tokenizers.count(text, name) == own.count(text) != tokenizers.count(text)
     chat = json.dumps([{"role": "user", "content": text}]).encode()
     assert tokenizers.count_chat(chat, encoding=name) == 3 + own.count("user") + own.count(text) + 3
+
+
+def test_of_openais_own_only_what_is_needed_is_loaded(tmp_path: Path) -> None:
+    here = Tokenizers.load(tmp_path)
+    assert set(here._vocabularies) == {"o200k_base"}
+    text = "Donaudampfschifffahrtsgesellschaft"
+    assert here.count(text, "cl100k_base") == len(tiktoken.get_encoding("cl100k_base").encode_ordinary(text))
+    assert set(here._vocabularies) == {"o200k_base", "cl100k_base"}
 
 
 async def test_a_vocabulary_that_is_not_loaded_yet_is_loaded_off_the_event_loop(
