@@ -168,7 +168,8 @@ async def test_a_link_opens_one_page_and_nothing_else(farebox: Farebox) -> None:
             assert (await farebox.get(f"{path}?token={token}")).status == 401
     assert (await farebox.chat({"authorization": f"Bearer {token}"})).status == 401
     assert (await farebox.post(f"/account?token={token}", {}, {})).status == 405
-    forged = LINKS.token(bob.user.id)[:-1] + "A"
+    proof = LINKS.token(bob.user.id)[-8:]
+    forged = LINKS.token(ada.user.id)[:-8] + proof
     for wrong in ("", "x", forged, token + "A", token[:-2], Links(PEPPER.encode(), "", -1).token(ada.user.id)):
         refused = await opened(farebox, wrong)
         assert refused.status == 403 and "A fresh one comes with" in text(refused)
