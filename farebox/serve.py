@@ -186,9 +186,6 @@ async def running(
             await stack.enter_async_context(_served(gateway.metrics_app, metrics_socket))
         # Waited for, not cancelled: its few questions have their own bound, and a connection half made is lost.
         stack.push_async_callback(asyncio.wait, {asyncio.create_task(_warn_of_redis(urls.redis, settings))})
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GARBAGE, 20, 20)
         url, metrics_url, admin_url = addresses(Listeners(front, metrics_socket, admin_socket))
         yield Running(url, metrics_url, admin_url, admin_key, gateway, urls)
         await gateway.drain(0)
@@ -218,6 +215,7 @@ async def serve(settings: Settings, declared: Declared) -> None:
     term, hurry = asyncio.Event(), asyncio.Event()
     with signals(term, hurry):
         async with running(settings, declared) as farebox:
+            collect_seldom()
             announce(farebox.url, farebox.metrics_url, farebox.admin_url, farebox.admin_key, settings)
             await term.wait()
             await drained(farebox.gateway, settings, hurry)
@@ -228,6 +226,13 @@ async def _warn_of_redis(url: str, settings: Settings) -> None:
     for found in await look_at_redis(url, settings):
         if found.verdict in ("error", "warning"):
             _log.warning("redis", subject=found.subject, says=found.says)
+
+
+def collect_seldom() -> None:
+    """What was made for the start stays to the end, and calls leave no cycles: for a process that only serves."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 20, 20)
 
 
 def announce(url: str, metrics_url: str, admin_url: str, admin_key: AdminKey, settings: Settings) -> None:

@@ -31,6 +31,7 @@ from farebox.serve import (
     addresses,
     admin_key_of,
     announce,
+    collect_seldom,
     drained,
     engines,
     listening,
@@ -179,6 +180,7 @@ async def work(settings: Settings, declared: Declared, fds: Sequence[int], line_
         front, metrics, admin = (socket.socket(fileno=fd) if fd >= 0 else None for fd in fds)
         assert front is not None
         async with running(settings, declared, listeners=Listeners(front, metrics, admin)) as farebox:
+            collect_seldom()
             line.setblocking(False)
             await asyncio.get_running_loop().sock_sendall(line, _READY)
             with _beside(_until_let_go(line, term), _refreshing(farebox.gateway.metrics)):

@@ -6,7 +6,7 @@ ends as an answer ends that has reached its length, and then says why: what was 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -31,6 +31,15 @@ _ANTHROPIC_TYPES = {
 }
 
 
+class Spent(NamedTuple):
+    """What an answer came to that the money ended: its tokens, and the members that say what they cost and what is
+    left."""
+
+    input_tokens: int
+    output_tokens: int
+    told: dict[str, Any]
+
+
 class ChatEnvelope:
     """Chat completions, and every route that has no words of its own."""
 
@@ -42,20 +51,20 @@ class ChatEnvelope:
         """The end of a stream that failed."""
         return render_event(refusal, request_id)
 
-    def cut(self, model: str, refusal: Refusal, request_id: str) -> bytes:
-        """The end of an answer that the money ended."""
+    def cut(self, model: str, refusal: Refusal, request_id: str, spent: Spent | None = None) -> bytes:
+        """The end of an answer that the money ended; ``spent`` for a caller who asked for usage."""
         choice = {"index": 0, "delta": {}, "finish_reason": "length"}
-        chunk = _head("chatcmpl-", "chat.completion.chunk", model, request_id) | {"choices": [choice]}
+        chunk = _head("chatcmpl-", "chat.completion.chunk", model, request_id) | {"choices": [choice]} | _usage(spent)
         return _data(chunk) + self.event(refusal, request_id)
 
 
 class CompletionEnvelope(ChatEnvelope):
     """Text completions."""
 
-    def cut(self, model: str, refusal: Refusal, request_id: str) -> bytes:
-        """The end of an answer that the money ended."""
+    def cut(self, model: str, refusal: Refusal, request_id: str, spent: Spent | None = None) -> bytes:
+        """The end of an answer that the money ended; ``spent`` for a caller who asked for usage."""
         choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}
-        chunk = _head("cmpl-", "text_completion", model, request_id) | {"choices": [choice]}
+        chunk = _head("cmpl-", "text_completion", model, request_id) | {"choices": [choice]} | _usage(spent)
         return _data(chunk) + self.event(refusal, request_id)
 
 
@@ -69,7 +78,7 @@ class ResponsesEnvelope(ChatEnvelope):
         top = {name: said["error"][name] for name in ("code", "message", "param")}
         return _named({"type": "error", "sequence_number": 0, **top, **said}) + DONE
 
-    def cut(self, model: str, refusal: Refusal, request_id: str) -> bytes:
+    def cut(self, model: str, refusal: Refusal, request_id: str, spent: Spent | None = None) -> bytes:
         """The end of an answer that the money ended."""
         response = {
             "id": f"resp_{request_id}",
@@ -83,7 +92,7 @@ class ResponsesEnvelope(ChatEnvelope):
             "parallel_tool_calls": True,
             "tool_choice": "auto",
             "tools": [],
-            "usage": None,
+            "usage": None if spent is None else _counts(spent, "input_tokens", "output_tokens"),
         }
         incomplete = {"type": "response.incomplete", "sequence_number": 0, "response": response}
         return _named(incomplete) + self.event(refusal, request_id)
@@ -103,10 +112,11 @@ class AnthropicEnvelope:
         """The end of a stream that failed."""
         return _named(_anthropic(refusal, request_id))
 
-    def cut(self, model: str, refusal: Refusal, request_id: str) -> bytes:
-        """The end of an answer that the money ended. Clients demand a usage here; what was used is not known here."""
+    def cut(self, model: str, refusal: Refusal, request_id: str, spent: Spent | None = None) -> bytes:
+        """The end of an answer that the money ended. Clients demand a usage here."""
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
-        ended = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 0}}
+        usage = {"output_tokens": spent.output_tokens, **spent.told} if spent else {"output_tokens": 0}
+        ended = {"type": "message_delta", "delta": delta, "usage": usage}
         return _named(ended) + self.event(refusal, request_id)
 
 
@@ -125,6 +135,16 @@ def _anthropic(refusal: Refusal, request_id: str) -> dict[str, Any]:
 
 def _head(prefix: str, kind: str, model: str, request_id: str) -> dict[str, Any]:
     return {"id": prefix + request_id, "object": kind, "created": _created(request_id), "model": model}
+
+
+def _usage(spent: Spent | None) -> dict[str, Any]:
+    return {} if spent is None else {"usage": _counts(spent, "prompt_tokens", "completion_tokens")}
+
+
+def _counts(spent: Spent, tokens_in: str, tokens_out: str) -> dict[str, Any]:
+    """A usage object, by the names its route has for tokens."""
+    counts = {tokens_in: spent.input_tokens, tokens_out: spent.output_tokens}
+    return {**counts, "total_tokens": spent.input_tokens + spent.output_tokens, **spent.told}
 
 
 def _created(request_id: str) -> int:

@@ -23,6 +23,7 @@ from gateway.admission import Admission, Admitter
 from gateway.books import Books
 from gateway.counting import Counting
 from gateway.downstream import Headers, Send, send_reply
+from gateway.envelope import Spent
 from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder, Patience
 from gateway.headers import to_downstream
@@ -313,7 +314,8 @@ class Pump:
         self.story.code = refusal.code
         await self._settle(Outcome.DRAINED if payment.lost else Outcome.CUT_BY_BALANCE)
         self._house.voice.put(refusal, self.story.principal)
-        said = self.story.surface.envelope.cut(self.story.request.model, refusal, str(self.story.request_id))
+        story = self.story
+        said = story.surface.envelope.cut(story.request.model, refusal, str(story.request_id), self._spent(payment))
         await self._forward(_EVENT_END + said, last=True)
 
     async def _withhold(self, payment: Payment) -> None:
@@ -509,6 +511,14 @@ class Pump:
     def _cost(self, usage: Usage) -> dict[str, Any]:
         assert self.payment is not None
         return self.payment.told(usage, self._variant)
+
+    def _spent(self, payment: Payment) -> Spent | None:
+        """What the settled answer came to, where its caller asked for usage."""
+        reading = self.story.reading
+        if reading is None or not self.story.request.include_usage:
+            return None
+        usage = reading.usage
+        return Spent(usage.input_tokens, usage.output_tokens, payment.told(usage, self._variant))
 
     def _own_headers(self) -> Headers:
         assert self.payment is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from config.catalog import Kind, Model
+from gateway.envelope import Spent
 from gateway.errors import Refusal
 from gateway.meter import Count, Reading
 from gateway.stored import Body
@@ -99,7 +100,7 @@ class Envelope(Protocol):
 
     def event(self, refusal: Refusal, request_id: str) -> bytes: ...
 
-    def cut(self, model: str, refusal: Refusal, request_id: str) -> bytes: ...
+    def cut(self, model: str, refusal: Refusal, request_id: str, spent: Spent | None = None) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

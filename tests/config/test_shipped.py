@@ -53,7 +53,11 @@ def test_free_may_not_chat_and_is_told_the_way() -> None:
     free = TIERS["free"]
     plan = token_plan(free, NOW)
     assert plan is not None and plan.amount == 0
-    assert free.price == 0 and free.upgrade_to == "basic" and not free.allows_feature("tools")
+    assert free.price == 0 and free.upgrade_to == "basic"
+
+
+def test_every_tier_grants_the_tools_that_a_chat_page_sends_unasked() -> None:
+    assert all(tier.allows_feature("tools") for tier in TIERS.values())
 
 
 def test_a_tester_has_a_thousand_tokens_back_on_the_first() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.envelope import AnthropicEnvelope, ChatEnvelope, CompletionEnvelope, ResponsesEnvelope, event_chunk
+from gateway.envelope import AnthropicEnvelope, ChatEnvelope, CompletionEnvelope, ResponsesEnvelope, Spent, event_chunk
 from gateway.errors import KINDS, Refusal
 from ledger.ids import uuid7
 
@@ -53,6 +53,22 @@ def test_a_chats_cut_ends_the_choice_and_says_why() -> None:
     )
     assert abs(chunk["created"] - datetime.now(UTC).timestamp()) < 3600
     assert (error["error"]["code"], done) == ("insufficient_balance", "[DONE]")
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES, ids=lambda each: type(each).__name__)
+def test_a_cut_answer_says_what_it_came_to_by_the_names_of_its_route(envelope: ChatEnvelope) -> None:
+    _, ended = events(envelope.cut("m", REFUSAL, "id-1", Spent(8, 30, {"cost": "0.0010", "balance": "0.0000"})))[0]
+    names = {"ResponsesEnvelope": ("input_tokens", "output_tokens")}.get(
+        type(envelope).__name__, ("prompt_tokens", "completion_tokens")
+    )
+    whole = {names[0]: 8, names[1]: 30, "total_tokens": 38, "cost": "0.0010", "balance": "0.0000"}
+    of_anthropic = {"output_tokens": 30, "cost": "0.0010", "balance": "0.0000"}
+    said = ended.get("response", ended)["usage"]
+    assert said == (of_anthropic if isinstance(envelope, AnthropicEnvelope) else whole)
+
+
+def test_a_chat_that_did_not_ask_for_usage_gets_none_with_its_cut() -> None:
+    assert "usage" not in events(ChatEnvelope().cut("m", REFUSAL, "id-1"))[0][1]
 
 
 def test_an_event_for_the_page_stands_in_a_chunk_that_says_nothing_else() -> None:

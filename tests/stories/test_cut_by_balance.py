@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ledger.money import format_usd
 from tests import house
 from tests.backend import Backend, Pause, Step
 from tests.backend import stream as script
@@ -61,6 +62,22 @@ async def test_the_answer_stops_where_the_money_does(asked: dict[str, Any], fare
     assert delivered <= charge["amount"]
     assert await farebox.spendable(ada) == 10**6 - charge["amount"]
     assert not await farebox.broken()
+
+
+async def test_who_asked_for_usage_sees_what_the_cut_answer_cost(farebox: Farebox, backend: Backend) -> None:
+    backend.answer = _endless()
+    ada = await farebox.caller(usd="0.001")
+    async with stream(farebox, ada, model="large", stream_options={"include_usage": True}) as reply:
+        *_, ended, _, _ = events(await reply.read())
+    charge = await farebox.charge()
+    left = await farebox.spendable(ada)
+    counted = {"prompt_tokens": HELLO_TOKENS, "completion_tokens": charge["usage"]["output"]}
+    assert charge["outcome"] == "cut_by_balance" and ended["choices"][0]["finish_reason"] == "length"
+    assert ended["usage"] == counted | {
+        "total_tokens": HELLO_TOKENS + charge["usage"]["output"],
+        "cost": format_usd(charge["amount"]),
+        "balance": format_usd(left),
+    }
 
 
 async def test_the_backend_is_told_what_the_wallet_covers(farebox: Farebox, backend: Backend) -> None:
