@@ -118,12 +118,22 @@ async def _embedding(openwebui: OpenWebUI, connection: Connection | None, servic
     if embedding.rag_embedding_engine != "openai":
         engine = embedding.rag_embedding_engine or "Open WebUI itself"
         return [Found(AREA, "embeddings", "note", f"are made by {engine}: nobody is charged for them")]
+    asked = embedding.openai_config.url.rstrip("/")
+    if asked and asked not in (service_url.rstrip("/"), connection.url.rstrip("/") if connection else ""):
+        return [Found(AREA, "embeddings", "note", _elsewhere(asked, service_url))]
     size = embedding.rag_embedding_batch_size
     if size < _BATCH_MIN:
         says = f"are asked for {size} at a time, so one upload is dozens of calls: set the batch size to 64 and the "
         says += "concurrent requests to 4 (there: Admin Settings, Documents; before its first start: the environment)"
         return [Found(AREA, "embeddings", "warning", says)]
     return [Found(AREA, "embeddings", "ok", f"are asked for {size} at a time")]
+
+
+def _elsewhere(asked: str, service_url: str) -> str:
+    return (
+        f"are asked for at {asked}, past Farebox, and nobody is charged: set {service_url} and a key of its own "
+        "(there: Admin Settings, Documents; here: farebox key create documents --forward-users)"
+    )
 
 
 async def _ollama(openwebui: OpenWebUI, connection: Connection | None, service_url: str) -> list[Found]:

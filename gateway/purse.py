@@ -170,10 +170,11 @@ def _tokens(order: Order, plan: Plan) -> Purse:
 def _first_share(order: Order) -> int:
     """Output tokens that the caller's own wallet sets aside to begin with.
 
-    A task is asked for at the same instant as the message it belongs to, so it takes little, or the message would find
-    nothing left. Its hold grows with its answer as any other does.
+    A task is asked for at the same instant as the message it belongs to, so it takes the least it can, or the message
+    would find nothing left: of a dear model a few hundred tokens are all that a small wallet has. Its hold grows with
+    its answer as any other does.
     """
-    return min(order.reserve, max(order.least, WHOLE_TASK)) if order.principal.task else order.reserve
+    return min(order.reserve, order.least) if order.principal.task else order.reserve
 
 
 def _dearest(candidates: tuple[Candidate, ...], output: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 PENDING = "pending"
 """The role of somebody who may not do anything there yet."""
@@ -79,11 +79,18 @@ class ShownList(Struct, frozen=True):
     data: tuple[Shown, ...]
 
 
+class Address(Struct, frozen=True):
+    """Where something is asked for."""
+
+    url: str = ""
+
+
 class Embedding(Struct, frozen=True, rename="upper"):
-    """How uploads are made searchable there."""
+    """How uploads are made searchable there, and where the engine ``openai`` asks."""
 
     rag_embedding_engine: str = ""
     rag_embedding_batch_size: int = 1
+    openai_config: Address = field(name="openai_config", default=Address())
 
 
 class Webhook(Struct, frozen=True):

@@ -59,6 +59,7 @@ async def test_which_version_it_is(there: FakeOpenWebUI, version: str, verdict: 
         ("direct", True, ("direct connections", "note")),
         ("embedding", {"RAG_EMBEDDING_ENGINE": "openai", "RAG_EMBEDDING_BATCH_SIZE": 1}, ("embeddings", "warning")),
         ("embedding", {"RAG_EMBEDDING_ENGINE": "", "RAG_EMBEDDING_BATCH_SIZE": 1}, ("embeddings", "note")),
+        ("embedding", {"openai_config": {"url": "https://api.openai.com/v1"}}, ("embeddings", "note")),
         ("rows", [], ("model access", "warning")),
         ("shown", [], ("models", "error")),
         ("shown", [entry("other", 1)], ("models", "error")),

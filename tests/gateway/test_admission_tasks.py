@@ -142,11 +142,12 @@ async def test_the_house_pays_for_a_title_and_its_caller_needs_nothing(counter: 
     assert await budget(counter, ada) == (amount, 0)
 
 
-async def test_a_title_leaves_the_message_beside_it_what_is_left(counter: Counter) -> None:
-    ada = await counter.person(usd="0.0005")
+@pytest.mark.parametrize("usd", ["0.0005", "0.00005"])
+async def test_a_title_leaves_the_message_beside_it_what_is_left(usd: str, counter: Counter) -> None:
+    ada = await counter.person(usd=usd)
     title = await counter.admitted(replace(ada, task="emoji_generation"), chat_request())
     message = await counter.admitted(ada, chat_request(max_tokens=1000))
-    assert title.held < message.held and title.held + message.held == parse_usd("0.0005")
+    assert title.held < message.held and title.held + message.held == parse_usd(usd)
     await ended(counter, title)
     await ended(counter, message)
 
@@ -214,8 +215,8 @@ async def test_a_keys_budget_bounds_what_the_house_pays_for_it(counter: Counter)
 
 
 async def test_a_discount_is_on_the_charge_and_in_what_is_set_aside(counter: Counter) -> None:
-    plain = await counter.admitted(await counter.person(), chat_request(max_tokens=100))
-    half = await counter.admitted(await counter.person(task="tags_generation"), chat_request(max_tokens=100))
+    plain = await counter.admitted(await counter.person(), chat_request(max_tokens=10))
+    half = await counter.admitted(await counter.person(task="tags_generation"), chat_request(max_tokens=10))
     assert (plain.candidates[0].bill.factor_ppm, half.candidates[0].bill.factor_ppm) == (1_000_000, 500_000)
     assert half.held == -(-plain.held // 2)
     assert await ended(counter, half, Usage(output=1000)) == 300_000

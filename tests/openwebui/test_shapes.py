@@ -16,6 +16,9 @@ def test_what_is_not_known_is_not_looked_at() -> None:
 def test_names_of_their_own_are_found() -> None:
     embedding = msgspec.json.decode(b'{"RAG_EMBEDDING_ENGINE": "", "RAG_EMBEDDING_BATCH_SIZE": 64}', type=Embedding)
     assert (embedding.rag_embedding_engine, embedding.rag_embedding_batch_size) == ("", 64)
+    assert embedding.openai_config.url == ""
+    elsewhere = msgspec.json.decode(b'{"openai_config": {"url": "https://a.example/v1", "key": "k"}}', type=Embedding)
+    assert elsewhere.openai_config.url == "https://a.example/v1"
     listed = msgspec.json.decode(b'{"data": [{"id": "m", "urlIdx": 2, "info": null}, {"id": "n"}]}', type=ShownList)
     assert [each.url_index for each in listed.data] == [2, None]
 
