@@ -12,10 +12,12 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from farebox.cycle import Cycle
+from gateway.downstream import WRITE
 
 _HEAD_S = 30.0
 _HEAD_BYTES_MAX = 65_536
 _VERSIONS = ("1.0", "1.1")
+_EXTENSIONS: dict[str, dict[object, object]] = {WRITE: {}}
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 26\r\nconnection: close\r\n\r\nThe headers are too large."
@@ -71,6 +73,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.__class__ = Cycle  # uvicorn names its class itself, where nobody else can
+        cycle.scope["extensions"] = _EXTENSIONS
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, reply: bytes) -> None:

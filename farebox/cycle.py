@@ -1,5 +1,6 @@
 """One request and its reply on a caller's connection: uvicorn's, with a shorter way out for a reply.
 
+A stream's pieces may leave without a message each: who sends ``farebox.write`` behind a head finds ``write`` in it.
 Headers come checked from ``gateway/headers.py``; here the whole head is looked at once more instead of every field.
 What is not usual goes uvicorn's own way.
 """
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from gateway.downstream import WRITE
 
 _BODILESS = (204, 304)
 
@@ -25,15 +28,26 @@ class Cycle(RequestResponseCycle):
         if self.disconnected or not self._written(message):
             await super().send(message)
 
+    def write(self, piece: bytes) -> bool:
+        """A piece of a stream, at once. False: it was not taken, and is for ``send``."""
+        if self.flow.write_paused or self.disconnected or self.response_complete:
+            return False
+        if not (self.chunked_encoding and piece):
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
+
     def _written(self, message: Any) -> bool:
         """Whether the message was usual, and has left."""
         kind, body = message["type"], message.get("body", b"")
         if kind == "http.response.start" and not self.response_started:
             return self._began(message["status"], message.get("headers", []))
+        if kind == WRITE:
+            message["write"] = self.write
+            return True
         if kind != "http.response.body" or self.response_complete:
             return False
-        if self.chunked_encoding and body and message.get("more_body"):
-            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        if message.get("more_body") and self.write(body):
             return True
         head, self._waiting = self._waiting, b""
         if head and len(body) == self.expected_content_length and not message.get("more_body"):

@@ -17,8 +17,12 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Write = Callable[[bytes], bool]
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+WRITE = "farebox.write"
+"""The extension of a server whose streams can be written without a message for each piece (docs/architecture.md)."""
 
 _BODY, _UPLOAD = "body_bytes_max", "upload_bytes_max"  # the bounds, by the names of their settings
 
@@ -103,6 +107,16 @@ async def until_gone(receive: Receive) -> None:
     """Return when the caller has left, or when its reply is complete: ASGI tells both the same way."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def write_of(scope: Scope, send: Send) -> Write | None:
+    """The server's way to write a piece of the stream that has begun at once, if it has one. It returns False when it
+    does not take the piece (the caller reads slowly, or has left): then ``send`` does."""
+    if WRITE not in scope.get("extensions", ()):
+        return None
+    asked: Message = {"type": WRITE}
+    await send(asked)
+    return asked.get("write")
 
 
 async def send_reply(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -35,7 +35,7 @@ from httpx import (
 
 from gateway.sockets import sockets
 from gateway.stored import Source
-from gateway.wire import Broken, Exchange, Headers, Lost, Wire
+from gateway.wire import Broken, Exchange, Headers, Lost, Sink, Wire
 
 __all__ = [
     "AiohttpTransport",
@@ -50,6 +50,7 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Response",
+    "Sink",
     "TransportError",
     "UnsupportedProtocol",
 ]

@@ -24,14 +24,15 @@ _UNBOUNDED = 2**53
 
 class Payment:
     """One admitted call, as its wallet sees it. ``answering`` is the model whose bill counts, ``held`` the whole hold,
-    ``beaten_at`` the output tokens at the last beat, ``passed`` those that went to the caller, ``lost`` that the bank
-    gave the call up for dead."""
+    ``beaten_at`` the output tokens at the last beat, ``passed`` those that went to the caller, ``beyond`` that more
+    has come than the hold covers, and waits or is dropped, ``lost`` that the bank gave the call up for dead."""
 
     def __init__(self, request_id: UUID, admission: Admission) -> None:
         self.admission = admission
         self.held = admission.held
         self.beaten_at = 0
         self.passed = 0
+        self.beyond = False
         self.lost = False
         self._request_id = request_id
         self._budget: UUID | None = None  # what kept the hold from growing, if it was not the wallet

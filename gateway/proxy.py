@@ -79,7 +79,7 @@ class Proxy:
         except Exception:
             _log.exception("call failed before admission", extra={"request_id": str(request_id)})
             return await self._refuse(send, internal(), request_id)
-        pump = Pump(story, send, self._house)
+        pump = Pump(story, scope, send, self._house)
         pump.start()
         await self._attend(pump, receive)
 

@@ -22,7 +22,7 @@ from gateway import sentences
 from gateway.admission import Admission, Admitter
 from gateway.books import Books
 from gateway.counting import Counting
-from gateway.downstream import Headers, Send, send_reply
+from gateway.downstream import Headers, Scope, Send, Write, send_reply, write_of
 from gateway.envelope import Spent
 from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder, Patience
@@ -31,6 +31,7 @@ from gateway.language import sentence
 from gateway.meter import Reading
 from gateway.notices import Notice, Notices
 from gateway.order import Candidate
+from gateway.passage import Passage
 from gateway.payment import Payment
 from gateway.phase import Phase, Stop
 from gateway.pulse import Pulse
@@ -70,9 +71,9 @@ class House:
 
 
 class Pump:
-    """One call. ``run`` is its whole life; ``stop``, ``beat`` and ``beaten`` are for others to call."""
+    """One call. ``run`` is its whole life; what is public beside it is for others to call."""
 
-    def __init__(self, story: Story, send: Send, house: House) -> None:
+    def __init__(self, story: Story, scope: Scope, send: Send, house: House) -> None:
         self.story = story
         self.phase = Phase.ADMITTING
         self.payment: Payment | None = None  # from the admission on
@@ -81,7 +82,9 @@ class Pump:
         self.corrected: asyncio.Task[None] | None = None  # windows and slot, from the settlement on
         self.answered = False  # the last byte of a reply, whichever, was handed to the server
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
+        self._scope = scope
         self._send = send
+        self._write: Write | None = None  # once a stream has begun
         self._house = house
         self._task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None  # somebody waits for the end
@@ -90,7 +93,6 @@ class Pump:
         self._started = False  # the reply's head went to the caller
         self._meter: Meter | None = None
         self._notice: Notice | None = None
-        self._beyond = False  # more has come than the hold covers, and waits or is dropped
         self._settled = False
         self._closing = False  # settling, or at the last lines: not to be interrupted
 
@@ -162,6 +164,14 @@ class Pump:
         """The bank's answer to a beat."""
         if self.payment is not None:
             self.payment.beaten(reply)
+
+    def write(self, data: bytes) -> bool:
+        """Whether the caller's socket took it at once. The first piece goes the long way, as does what nobody hears."""
+        return self._write is not None and self._why is None and self.story.clock.first != 0 and self._write(data)
+
+    def beat_soon(self) -> None:
+        """Much has passed since the last beat."""
+        self._house.pulse.beat_soon(self)
 
     # The story ----------------------------------------------------------------------------------------------------
 
@@ -241,25 +251,21 @@ class Pump:
         return reply
 
     async def _stream(self, reply: Reply, payment: Payment) -> None:
-        limits, clock = self._house.forwarder.limits, self.story.clock
+        limits = self._house.forwarder.limits
         surface, count = self.story.surface, self._house.counting.counter(self._model)
         relay = surface.tap(self.story.request, count, self._cost, limits.event_bytes_max)
         self._meter = meter = relay.meter
         self.phase = Phase.STREAMING
         await self._head(reply)
+        self._write = await write_of(self._scope, self._send)
+        passage = Passage(relay, payment, self.story.clock, self, self._house.beat_tokens)
         try:
-            while data := await self._next(reply, relay):
-                clock.moved = time.monotonic()
-                passed = relay.feed(data)
-                tokens = meter.estimate()
-                if not payment.covers(tokens):
+            while await self._flow(reply, passage):
+                if payment.beyond:
                     if not await self._extended(payment, meter):
                         return await self._cut(reply, payment)
-                    tokens = meter.estimate()  # by now from an exact count
-                if tokens - payment.beaten_at >= self._house.beat_tokens:
-                    self._house.pulse.beat_soon(self)
-                payment.passed = tokens
-                if passed:
+                    passage.covered(meter.estimate())  # by now from an exact count
+                if passed := passage.rest():
                     await self._forward(passed)
                 if relay.done and not surface.reopens:
                     break
@@ -298,14 +304,14 @@ class Pump:
 
     async def _extended(self, payment: Payment, meter: Meter) -> bool:
         """Nothing is forwarded past the hold, so make it larger first. False: it cannot be."""
-        self._beyond = True
+        payment.beyond = True
         if not payment.lost:
             meter.anchor(await self._house.counting.text(meter.text(), self._model))
         tokens = meter.estimate()
         if not payment.covers(tokens) and not payment.lost:
             await payment.grow(self._house.teller, tokens, self._usage_so_far(tokens), self._house.beat_tokens)
-        self._beyond = not payment.covers(tokens)
-        return not self._beyond
+        payment.beyond = not payment.covers(tokens)
+        return not payment.beyond
 
     async def _cut(self, reply: Reply, payment: Payment) -> None:
         """The money ended in the middle of the answer: abort the backend, charge what was held, say so."""
@@ -384,7 +390,7 @@ class Pump:
             books.void(story, payment.admission)
         else:
             reading = await self._read_meter()
-            story.reading = payment.within_hold(reading) if self._beyond else reading
+            story.reading = payment.within_hold(reading) if payment.beyond else reading
             books.post(story, payment.admission, payment.answering, story.reading, outcome, self._variant)
         self.corrected = books.correct(payment.admission, story)
         self._closing = False
@@ -416,6 +422,7 @@ class Pump:
         self._started, self.story.status = True, reply.status
         headers = to_downstream(reply.headers, self._own_headers())
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        reply.headers.clear()  # a stream may be long, and nobody asks for them again
 
     async def _forward(self, data: bytes, *, last: bool = False) -> None:
         if self._why is Stop.CALLER_LEFT:
@@ -454,15 +461,19 @@ class Pump:
         await send_reply(self._send, reply.status, to_downstream(reply.headers, own), body)
         self._whole_sent()
 
-    async def _next(self, reply: Reply, relay: Tap) -> bytes:
-        """The next piece; after an answer's end only what comes at once, which may be the beginning of another."""
-        if not relay.done:
-            return await reply.read()
+    async def _flow(self, reply: Reply, passage: Passage) -> bool:
+        """Let the answer pass; True when this task has to see to it, False at its end. After an answer's end only what
+        comes at once is due, which may be the beginning of another."""
+        if not passage.tap.done:
+            return await reply.flow(passage.take)
         try:
             async with asyncio.timeout(_AFTER_DONE_S):
-                return await reply.read()
+                data = await reply.read()
         except (TimeoutError, UpstreamFailure):
-            return b""
+            return False
+        if data:
+            passage.take(data)
+        return bool(data)
 
     async def _end_of_mark(self, reply: Reply, relay: Tap) -> None:
         """[DONE] is an event like any other: the blank line that ends it may come in a later piece."""

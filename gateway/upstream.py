@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from gateway import http
+from gateway.http import Sink
 from gateway.stored import Source
 from gateway.target import Target
 
@@ -68,14 +69,16 @@ class Body(Protocol):
 
     async def read(self) -> bytes: ...
 
+    async def flow(self, sink: Sink) -> bool: ...
+
     def abort(self) -> None: ...
 
 
 class Reply:
     """A response whose head has come: status, raw headers, and the body on demand.
 
-    Read it to the end or ``close()`` it. Reading is pulled: what is not read stays with the backend, apart from a
-    buffer of some 128 KiB.
+    Read it to the end or ``close()`` it. What is neither read nor taken by the sink of ``flow`` stays with the backend,
+    apart from a buffer of some 128 KiB.
     """
 
     __slots__ = ("_body", "content_type", "headers", "is_event_stream", "status")
@@ -92,6 +95,14 @@ class Reply:
         """The next piece as it came; ``b""`` at the proper end. Raises UpstreamFailure (reset, protocol)."""
         try:
             return await self._body.read()
+        except _FAILURES as exc:
+            raise _failure(exc) from exc
+
+    async def flow(self, sink: Sink) -> bool:
+        """Hand each piece to ``sink`` in the step in which it comes, until the sink has enough: True. False at the
+        proper end. Raises UpstreamFailure (reset, protocol) and what the sink raises."""
+        try:
+            return await self._body.flow(sink)
         except _FAILURES as exc:
             raise _failure(exc) from exc
 

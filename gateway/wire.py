@@ -15,6 +15,8 @@ import httptools
 from gateway.stored import Source
 
 Headers = list[tuple[bytes, bytes]]
+Sink = Callable[[bytes], bool]
+"""Takes a piece of a body at once. False: it has enough for now."""
 
 HEAD_BYTES_MAX = 262_144
 HEAD_FIELD_BYTES_MAX = 65_536  # one header line; some backends answer with a policy or a trace of 10 kB
@@ -34,12 +36,24 @@ class Lost(Exception):
 
 
 class Exchange:
-    """One request and its reply: the head once it is here, the body on demand.
+    """One request and its reply: the head once it is here, the body on demand or as it comes.
 
     ``release`` is told when the connection can serve somebody else (True), or is not to be used again.
     """
 
-    __slots__ = ("_ended", "_error", "_loop", "_pieces", "_size", "_waiter", "_wire", "headers", "release", "status")
+    __slots__ = (
+        "_ended",
+        "_error",
+        "_loop",
+        "_pieces",
+        "_sink",
+        "_size",
+        "_waiter",
+        "_wire",
+        "headers",
+        "release",
+        "status",
+    )
 
     def __init__(self, wire: Wire, release: Callable[[bool], None]) -> None:
         self.status = 0  # 0: the head has not come
@@ -51,7 +65,8 @@ class Exchange:
         self._size = 0
         self._ended = False
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None  # takes what comes while somebody waits in ``flow``
+        self._waiter: asyncio.Future[bool] | None = None  # True: the sink has enough
 
     async def head(self) -> None:
         """Return when the head is here. Raises Broken or Lost. Cancelling closes the socket at once."""
@@ -71,6 +86,21 @@ class Exchange:
             await self._news()
         return self._taken()
 
+    async def flow(self, sink: Sink) -> bool:
+        """Hand each piece of the body to ``sink`` in the step in which it comes; True once the sink has enough, False
+        at the body's proper end. Raises Broken or Lost, after what came before, and what the sink raises. Cancelling
+        closes the socket at once."""
+        while True:
+            if self._pieces:
+                if not sink(self._taken()):
+                    return True
+            elif self._error is not None:
+                raise self._error
+            elif self._ended:
+                return False
+            elif await self._news(sink):
+                return True
+
     def abort(self) -> None:
         """Close the socket now and let go of what is buffered; after the end it does nothing."""
         self._pieces = []
@@ -80,11 +110,24 @@ class Exchange:
     # For the wire -------------------------------------------------------------------------------------------------
 
     def take(self, piece: bytes) -> bool:
-        """A piece of the body. False: the caller has enough for now."""
+        """A piece of the body; ``arrived`` follows. False: the caller has enough for now."""
         self._pieces.append(piece)
         self._size += len(piece)
-        self.wake()
         return self._size <= READ_BUFFER_BYTES
+
+    def arrived(self) -> None:
+        """All that one read of the socket gave is here."""
+        waiter, sink = self._waiter, self._sink
+        if not self._pieces or waiter is None or waiter.done():
+            return
+        if sink is None:
+            waiter.set_result(False)
+            return
+        try:
+            if not sink(self._taken()):
+                waiter.set_result(True)
+        except Exception as error:
+            waiter.set_exception(error)
 
     def over(self, error: Exception | None) -> None:
         """The last there is to say: all of the reply has come, or what kept it from coming."""
@@ -94,17 +137,17 @@ class Exchange:
     def wake(self) -> None:
         """Something has come."""
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(False)
 
-    async def _news(self) -> None:
-        self._waiter = self._loop.create_future()
+    async def _news(self, sink: Sink | None = None) -> bool:
+        self._waiter, self._sink = self._loop.create_future(), sink
         try:
-            await self._waiter
+            return await self._waiter
         except BaseException:
             self.abort()
             raise
         finally:
-            self._waiter = None
+            self._waiter = self._sink = None
 
     def _taken(self) -> bytes:
         pieces, self._pieces, size, self._size = self._pieces, [], self._size, 0
@@ -224,6 +267,7 @@ class Wire(asyncio.Protocol):
                 raise Broken("the head is too large")
         except (httptools.HttpParserError, Broken) as exc:
             self._broke(exc)
+        exchange.arrived()
 
     def pause_writing(self) -> None:
         """The backend takes no more for now."""

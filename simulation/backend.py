@@ -197,6 +197,12 @@ class _Stream(http.BodyStream):
             return b""
         raise http.TransportError("the connection was reset")
 
+    async def flow(self, sink: http.Sink) -> bool:
+        while data := await self.read():
+            if not sink(data):
+                return True
+        return False
+
     def _taken(self) -> bytes:
         data = b"".join(self._pieces)
         self._pieces.clear()

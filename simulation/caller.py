@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.downstream import WRITE
 from simulation.backend import LETTERS
 from simulation.loop import Actor, VirtualLoop
 
@@ -91,6 +92,7 @@ class Line:
             "method": "POST",
             "path": "/v1/chat/completions",
             "headers": headers,
+            "extensions": {WRITE: {}},
         }
 
     async def receive(self) -> MutableMapping[str, Any]:
@@ -108,6 +110,9 @@ class Line:
             call.status = message["status"]
             call.request_id = next((v.decode() for k, v in message["headers"] if k == b"x-request-id"), "")
             return
+        if message["type"] == WRITE:
+            message["write"] = self.write
+            return
         data = message.get("body", b"")
         call.received.append((self._loop.now, data))
         if not message.get("more_body"):
@@ -115,6 +120,13 @@ class Line:
             self.hang_up()
         elif call.plan.pace_s:
             await asyncio.wait((self._gone,), timeout=call.plan.pace_s)
+
+    def write(self, data: bytes) -> bool:
+        """A piece at once, to a caller who reads as fast as it is written to."""
+        if self._gone.done() or self.call.plan.pace_s:
+            return False
+        self.call.received.append((self._loop.now, data))
+        return True
 
     def hang_up(self) -> None:
         """The connection is over, whoever ended it."""

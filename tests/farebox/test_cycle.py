@@ -10,6 +10,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from farebox.cycle import Cycle
+from gateway.downstream import WRITE
 
 DATE = (b"date", b"today")
 
@@ -121,6 +122,40 @@ async def test_a_caller_who_does_not_read_is_waited_for() -> None:
     talk.flow.resume_writing()
     await sending
     assert talk.line.written == head + b"3\r\none\r\n"
+
+
+async def writer(talk: Talk, *headers: tuple[bytes, bytes]) -> Any:
+    await talk.cycle.send({"type": "http.response.start", "status": 200, "headers": headers})
+    asked: dict[str, Any] = {"type": WRITE}
+    await talk.cycle.send(asked)
+    talk.line.written = b""
+    return asked["write"]
+
+
+async def test_a_piece_of_a_stream_may_be_written_without_a_message() -> None:
+    talk = Talk()
+    write = await writer(talk)
+    assert write(b"one") and not write(b"")
+    await talk.cycle.send({"type": "http.response.body", "body": b"two"})
+    assert talk.line.written == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    assert not write(b"late") and talk.ended == 1
+
+
+async def test_what_would_have_to_wait_is_not_taken() -> None:
+    talk = Talk()
+    write = await writer(talk)
+    talk.flow.pause_writing()
+    assert not write(b"one")
+    talk.flow.resume_writing()
+    assert write(b"one")
+    talk.cycle.disconnected = True
+    assert not write(b"two") and talk.line.written == b"3\r\none\r\n"
+
+
+async def test_a_body_whose_length_was_told_is_not_written_in_pieces() -> None:
+    talk = Talk()
+    write = await writer(talk, (b"content-length", b"3"))
+    assert not write(b"one") and talk.line.written == b""
 
 
 async def test_a_head_waits_for_no_more_than_the_first_of_its_body() -> None:

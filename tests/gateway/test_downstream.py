@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.downstream import CallerLeft, Message, Receive, hand_on, read_body, send_reply, until_gone
+from gateway.downstream import WRITE, CallerLeft, Message, Receive, hand_on, read_body, send_reply, until_gone, write_of
 from gateway.errors import Refusal
 
 GONE = {"type": "http.disconnect"}
@@ -175,3 +175,29 @@ async def test_a_reply_is_two_messages() -> None:
         {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]},
         {"type": "http.response.body", "body": b"body"},
     ]
+
+
+async def test_a_server_with_a_shorter_way_to_write_is_asked_for_it() -> None:
+    def write(piece: bytes) -> bool:
+        return bool(piece)
+
+    async def send(message: Message) -> None:
+        assert message == {"type": WRITE}
+        message["write"] = write
+
+    assert await write_of({"extensions": {WRITE: {}}}, send) is write
+
+
+@pytest.mark.parametrize("scope", [{}, {"extensions": {}}, {"extensions": {"http.response.pathsend": {}}}])
+async def test_a_server_without_one_is_not_asked(scope: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    assert await write_of(scope, send) is None
+
+
+async def test_a_server_whose_caller_has_left_may_give_none() -> None:
+    async def send(_: Message) -> None:
+        """Says nothing."""
+
+    assert await write_of({"extensions": {WRITE: {}}}, send) is None

@@ -35,7 +35,7 @@ async def _nowhere(message: Any) -> None:
 @pytest.fixture
 async def pump() -> Any:
     """A call whose task waits for ever."""
-    pump = Pump(_story(), _nowhere, cast(House, None))
+    pump = Pump(_story(), {}, _nowhere, cast(House, None))
     pump._task = asyncio.create_task(asyncio.sleep(60))
     yield pump
     pump._task.cancel()

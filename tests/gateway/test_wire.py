@@ -172,6 +172,86 @@ async def test_a_reply_that_ended_while_reading_was_stopped_lets_the_connection_
     assert await talk.exchange.read() == much
 
 
+class Basin:
+    """A sink that has enough after so many pieces."""
+
+    def __init__(self, room: int = 9) -> None:
+        self.room = room
+        self.taken: list[bytes] = []
+
+    def __call__(self, data: bytes) -> bool:
+        self.taken.append(data)
+        return len(self.taken) < self.room
+
+
+async def flowing(talk: Talk, sink: Basin) -> asyncio.Task[bool]:
+    flow = asyncio.create_task(talk.exchange.flow(sink))
+    await asyncio.sleep(0)
+    return flow
+
+
+async def test_a_sink_is_given_each_piece_in_the_step_in_which_it_comes() -> None:
+    talk, basin = Talk(), Basin()
+    talk.wire.data_received(CHUNKED + b"1\r\na\r\n")
+    flow = await flowing(talk, basin)
+    assert basin.taken == [b"a"]
+    talk.wire.data_received(b"1\r\nb\r\n2\r\ncd\r\n")
+    talk.wire.data_received(b"1\r\n")
+    assert basin.taken == [b"a", b"bcd"] and not flow.done()
+    talk.wire.data_received(b"e\r\n0\r\n\r\n")
+    assert await flow is False
+    assert basin.taken == [b"a", b"bcd", b"e"] and talk.released == [True]
+
+
+async def test_what_comes_once_a_sink_has_enough_waits_for_the_next() -> None:
+    talk, basin = Talk(), Basin(room=1)
+    talk.wire.data_received(CHUNKED)
+    flow = await flowing(talk, basin)
+    for piece in (b"1\r\na\r\n", b"1\r\nb\r\n", b"1\r\nc\r\n"):
+        talk.wire.data_received(piece)
+    assert basin.taken == [b"a"] and await flow
+    assert await talk.exchange.flow(basin) and basin.taken == [b"a", b"bc"]
+    much = b"x" * (READ_BUFFER_BYTES + 1)
+    talk.wire.data_received(b"%x\r\n%b\r\n" % (len(much), much))
+    assert not talk.line.reading
+    assert await talk.exchange.flow(basin) and talk.line.reading and basin.taken[2:] == [much]
+
+
+async def test_what_a_sink_raises_ends_the_exchange() -> None:
+    def refuses(_: bytes) -> bool:
+        raise ValueError("no")
+
+    talk = Talk()
+    talk.wire.data_received(CHUNKED)
+    flow = asyncio.create_task(talk.exchange.flow(refuses))
+    await asyncio.sleep(0)
+    talk.wire.data_received(b"1\r\na\r\n")
+    with pytest.raises(ValueError, match="no"):
+        await flow
+    assert talk.line.aborted and talk.released == [False]
+
+
+async def test_a_sink_hears_of_a_break_behind_what_came_before() -> None:
+    talk, basin = Talk(), Basin()
+    talk.wire.data_received(CHUNKED)
+    flow = await flowing(talk, basin)
+    talk.wire.data_received(b"2\r\nok\r\nzz\r\n")
+    with pytest.raises(Broken):
+        await flow
+    assert basin.taken == [b"ok"]
+
+
+async def test_nothing_flows_any_more_from_the_moment_in_which_its_task_is_cancelled() -> None:
+    talk, basin = Talk(), Basin()
+    talk.wire.data_received(CHUNKED)
+    flow = await flowing(talk, basin)
+    flow.cancel()
+    talk.wire.data_received(b"1\r\na\r\n")
+    with pytest.raises(asyncio.CancelledError):
+        await flow
+    assert basin.taken == [] and talk.line.aborted
+
+
 async def test_leaving_closes_the_socket_and_a_pool_hears_of_it() -> None:
     talk = Talk()
     closed = talk.wire.closed

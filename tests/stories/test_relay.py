@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import socket
 from pathlib import Path
@@ -12,11 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
+from farebox import connection
+from farebox.cycle import Cycle
 from tests import house
 from tests.backend import Backend, Flood, Gate, Pause, chat, chunk, error, head, json_answer, plain
 from tests.backend import stream as script
 from tests.house import Farebox
-from tests.streams import DONE, SMALL, delta, event, events, stream, usage
+from tests.streams import DONE, SMALL, delta, event, events, stream, until, usage
 
 _ALLOWED_UPSTREAM = {
     "host", "accept", "accept-encoding", "content-type", "content-length", "x-request-id", "authorization",
@@ -62,6 +65,51 @@ async def test_a_caller_that_does_not_read_slows_the_backend_down(farebox: Fareb
         assert 0 < stood < 32 * 1024**2
     await asyncio.wait_for(seen.left.wait(), 2)
     assert (await farebox.charge())["outcome"] == "caller_left"
+
+
+async def test_a_caller_that_falls_behind_gets_every_byte_in_order(
+    farebox: Farebox, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written at once and what has to wait for room take turns."""
+    taken: list[bool] = []
+    write = Cycle.write
+
+    def counted(cycle: Cycle, piece: bytes) -> bool:
+        taken.append(write(cycle, piece))
+        return taken[-1]
+
+    monkeypatch.setattr(Cycle, "write", counted)
+    said = [delta(f"{n} " + "x" * 20_000) for n in range(600)]
+    backend.answer = script([*said, DONE])
+    ada = await farebox.caller(tier="admin", usd="0")
+    with _deaf_caller(farebox, ada.key) as slow:
+        await until(lambda: False in taken)
+        assert await asyncio.to_thread(_body, slow) == b"".join(said) + DONE
+    assert True in taken[: taken.index(False)] and True in taken[taken.index(False) :]
+    assert (await farebox.charge())["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("offered", [True, False])
+async def test_a_server_that_writes_message_by_message_gives_the_same_answer(
+    offered: bool, farebox: Farebox, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    send = Cycle.send
+
+    async def counted(cycle: Cycle, message: Any) -> None:
+        messages.append(message["type"])
+        await send(cycle, message)
+
+    monkeypatch.setattr(Cycle, "send", counted)
+    if not offered:
+        monkeypatch.setattr(connection, "_EXTENSIONS", {})
+    said = [delta(f"{n} ") for n in range(30)]
+    backend.answer = script([*(step for one in said for step in (one, Pause(0.005))), usage(9, 30), DONE])
+    async with stream(farebox, await farebox.caller()) as reply:
+        assert await reply.read() == b"".join(said) + DONE
+    charge = await farebox.charge()
+    assert (charge["outcome"], charge["amount"]) == ("completed", 9 * SMALL["input"] + 30 * SMALL["output"])
+    assert (len(messages) < 8) is offered, "pieces of a steady stream leave without a message"
 
 
 async def test_a_caller_that_never_reads_is_given_up(
@@ -240,6 +288,14 @@ def _deaf_caller(farebox: Farebox, key: str) -> socket.socket:
     deaf.connect((address.hostname, address.port))
     deaf.sendall(asks.encode() + b"\r\n\r\n" + body)
     return deaf
+
+
+def _body(slow: socket.socket) -> bytes:
+    """All of the reply's body, read from now on."""
+    slow.settimeout(20)
+    reply = http.client.HTTPResponse(slow)
+    reply.begin()
+    return reply.read()
 
 
 def _ends(deaf: socket.socket) -> bool:

@@ -1,0 +1,63 @@
+"""The way of a stream's pieces through its call, in the step in which each comes from the backend's socket: to the tap,
+past the money, to the caller's socket. What would have to wait is left to the call's task. Does not wait itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from gateway.payment import Payment
+from gateway.story import Clock
+from gateway.surface import Tap
+
+
+class Call(Protocol):
+    """What a passage asks of its call."""
+
+    def write(self, data: bytes) -> bool:
+        """Whether the caller's socket took it at once."""
+        ...
+
+    def beat_soon(self) -> None:
+        """Much has passed since the last beat."""
+        ...
+
+
+class Passage:
+    """``beat_tokens`` are as many as may pass between two beats."""
+
+    __slots__ = ("_beat_tokens", "_call", "_clock", "_payment", "_rest", "tap")
+
+    def __init__(self, tap: Tap, payment: Payment, clock: Clock, call: Call, beat_tokens: int) -> None:
+        self.tap = tap
+        self._payment = payment
+        self._clock = clock
+        self._call = call
+        self._beat_tokens = beat_tokens
+        self._rest = b""
+
+    def take(self, data: bytes) -> bool:
+        """A piece from the backend. False: the task has to go on, with what the hold does not cover, what the caller
+        does not take at once, or the answer's end. Raises EventTooLarge."""
+        self._clock.moved = time.monotonic()
+        passed = self.tap.feed(data)
+        tokens = self.tap.meter.estimate()
+        if not self._payment.covers(tokens):
+            self._payment.beyond, self._rest = True, passed
+            return False
+        self.covered(tokens)
+        if passed and not self._call.write(passed):
+            self._rest = passed
+            return False
+        return not self.tap.done
+
+    def covered(self, tokens: int) -> None:
+        """The answer so far comes to so many tokens, all of which may go to the caller."""
+        if tokens - self._payment.beaten_at >= self._beat_tokens:
+            self._call.beat_soon()
+        self._payment.passed = tokens
+
+    def rest(self) -> bytes:
+        """What may go to the caller and has not gone."""
+        rest, self._rest = self._rest, b""
+        return rest
