@@ -69,6 +69,7 @@ from ledger.store import BankUnavailable
 from ledger.store_sql import PostgresBank, make_engine
 from ledger.sweep import Sweeper
 from ledger.teller import Teller
+from ledger.turns import Turns
 from policies.buckets import Buckets
 from policies.buckets_fallback import BucketsWithFallback
 from policies.buckets_memory import BucketsMemory
@@ -223,12 +224,14 @@ async def open_gateway(
 
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         bank, sweeper = await _open_bank(stack, bank_engine, settings, owner)
-        poster = Poster(bank, Spool(settings.data_dir / "spool", owner), batch=bank_part.post_batch_max)
+        turns = Turns()
+        poster = Poster(bank, Spool(settings.data_dir / "spool", owner), batch=bank_part.post_batch_max, turns=turns)
         poster.start()
         stack.push_async_callback(poster.stop)
         teller = Teller(
             bank,
             regret=poster.submit,
+            turns=turns,
             lanes=bank_part.hold_lanes,
             batch=bank_part.hold_batch_max,
             waiting=bank_part.hold_queue_max,

@@ -17,6 +17,7 @@ from uuid import UUID
 from ledger.hold import Settlement
 from ledger.spool import Orphan, Spool
 from ledger.store import Bank, BankUnavailable
+from ledger.turns import Turns
 
 _log = logging.getLogger("farebox.ledger")
 _GATHER_S = 0.02
@@ -26,12 +27,13 @@ _PAUSE_MAX_S = 3.0
 
 class Poster:
     """One for each process. ``refused`` counts events that could not be posted at all; each is kept in the spool
-    folder."""
+    folder. ``turns`` is told which wallets a batch has locked."""
 
-    def __init__(self, bank: Bank, spool: Spool, *, batch: int = 200) -> None:
+    def __init__(self, bank: Bank, spool: Spool, *, batch: int = 200, turns: Turns | None = None) -> None:
         self._bank = bank
         self._spool = spool
         self._batch = batch
+        self._turns = turns or Turns()
         self._queue: deque[tuple[float, Settlement]] = deque()
         self._on_disk: set[UUID] = set()
         self._disk = asyncio.Lock()
@@ -102,7 +104,8 @@ class Poster:
     async def _post(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
         """What is left to do of the batch: all of it while the bank is away, else what is locked just now."""
         try:
-            unposted = await self._bank.close(batch)
+            with self._turns.having(event.wallet_id for event in batch):
+                unposted = await self._bank.close(batch)
         except BankUnavailable as away:
             _log.warning("settlements wait", extra={"events": len(self._queue), "reason": str(away)})
             await self._keep()

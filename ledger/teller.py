@@ -16,9 +16,10 @@ from uuid import UUID
 from ledger.batch import Batcher, Full
 from ledger.hold import CallFacts, Outcome, Settlement
 from ledger.store import Bank, BankBusy, BankUnavailable, Beat, BeatReply, HoldAsk, HoldReply, HoldStatus
+from ledger.turns import Turns
 from ledger.usage import Usage, UsageSource
 
-Q = TypeVar("Q")
+Q = TypeVar("Q", HoldAsk, Beat)
 A = TypeVar("A")
 
 _log = logging.getLogger("farebox.ledger")
@@ -28,7 +29,8 @@ _PAUSE_MAX_S = 0.05
 
 class Teller:
     """Opens holds and records beats. ``regret`` is told the void of a hold that may have been opened for nobody: its
-    caller was cancelled, or the bank did not say. ``patience_s`` is how long a locked wallet is asked again."""
+    caller was cancelled, or the bank did not say. ``patience_s`` is how long a locked wallet is asked again; ``turns``
+    knows the wallets that this process's own settlements have locked."""
 
     def __init__(
         self,
@@ -39,8 +41,10 @@ class Teller:
         batch: int = 128,
         waiting: int = 10_000,
         patience_s: float = 3.0,
+        turns: Turns | None = None,
     ) -> None:
         self._bank = bank
+        self._turns = turns or Turns()
         self._regret = regret
         self._patience_s = patience_s
         self._holds = [self._lane(self._open, batch, waiting) for _ in range(lanes)]
@@ -60,6 +64,7 @@ class Teller:
     async def _patiently(self, ask: Callable[[Q], Awaitable[A]], request: Q, busy: Callable[[A], bool]) -> A:
         clock = asyncio.get_running_loop().time
         deadline, pause = clock() + self._patience_s, _PAUSE_S
+        await self._turns.after(request.wallet_id, self._patience_s)
         while busy(reply := await ask(request)):
             if clock() > deadline:
                 raise BankBusy("the wallet is locked by somebody else")

@@ -30,6 +30,7 @@ from ledger.store import BankUnavailable, Beat, BeatReply
 from ledger.store_sql import PostgresBank
 from ledger.sweep import Sweeper
 from ledger.teller import Teller
+from ledger.turns import Turns
 from policies.buckets import Ask, Ticket
 from policies.buckets_fallback import BucketsWithFallback
 from policies.buckets_memory import BucketsMemory
@@ -271,9 +272,10 @@ class Replica:
         wire.on_late = world.witness.was_done_late
         bank = cast(PostgresBank, RemoteBank(memory, wire))
         sweeper = await self._opened(bank)
-        poster = Poster(bank, MemorySpool(world.disk, owner))
+        turns = Turns()
+        poster = Poster(bank, MemorySpool(world.disk, owner), turns=turns)
         poster.start()
-        teller = _SeenTeller(bank, regret=poster.submit, batch=64, waiting=4096)
+        teller = _SeenTeller(bank, regret=poster.submit, batch=64, waiting=4096, turns=turns)
         teller.witness = world.witness
         counted = self._wire("redis", world.redis_weather, redis_away, REDIS_TIMEOUT_S)
         counted.on_late = world.witness.was_done_late
