@@ -1,8 +1,8 @@
 """A relay on Farebox's own stack that does nothing else: what the stack costs before anybody is asked who calls.
 
-The same server with the same settings, the same door to the backends (`gateway/upstream.py`), and between them an
-endpoint without identity, limits, money, metrics or log. `python -m bench.bare_relay BACKEND_URL` says where it
-listens.
+The same server with the same settings (`farebox/connection.py`), the same door to the backends (`gateway/upstream.py`),
+pieces of a stream pushed in the same way, and between them an endpoint without identity, limits, money, metrics or log.
+`python -m bench.bare_relay BACKEND_URL` says where it listens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sys
 import uvicorn
 import uvloop
 
-from gateway.downstream import Message, Receive, Scope, Send
+from farebox.connection import Connection
+from gateway.downstream import Message, Receive, Scope, Send, write_of
 from gateway.headers import to_downstream
 from gateway.target import Target
 from gateway.upstream import Reply, Upstreams
@@ -42,7 +43,7 @@ class Relay:
             connect_timeout_s=_CONNECT_S,
             method=scope["method"],
         )
-        await _pass_on(reply, send)
+        await _pass_on(reply, scope, send)
 
 
 async def _read(receive: Receive) -> bytes:
@@ -54,16 +55,27 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-async def _pass_on(reply: Reply, send: Send) -> None:
+async def _pass_on(reply: Reply, scope: Scope, send: Send) -> None:
     if reply.is_event_stream:
-        await send(_start(reply, []))
-        while piece := await reply.read():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-        return
+        return await _stream(reply, scope, send)
     body = await reply.read_all(1 << 30)
     await send(_start(reply, [(b"content-length", b"%d" % len(body))]))
     await send({"type": "http.response.body", "body": body})
+
+
+async def _stream(reply: Reply, scope: Scope, send: Send) -> None:
+    left: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        if write is None or not write(piece):
+            left.append(piece)
+        return not left
+
+    await send(_start(reply, []))
+    write = await write_of(scope, send)
+    while await reply.flow(take):
+        await send({"type": "http.response.body", "body": left.pop(), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _start(reply: Reply, more: list[tuple[bytes, bytes]]) -> Message:
@@ -74,7 +86,7 @@ async def serve(backend_url: str) -> None:
     """Serve until SIGTERM."""
     relay = Relay(Target.of("bench", backend_url, allow_private=True))
     config = uvicorn.Config(
-        relay, interface="asgi3", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
+        relay, interface="asgi3", http=Connection, ws="none", lifespan="off", access_log=False, log_config=None,
         server_header=False, proxy_headers=False, timeout_keep_alive=75, backlog=_BACKLOG,
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:
