@@ -39,10 +39,10 @@ migrate: env ## bring the database's schema up to this release
 	$(VENV)/bin/farebox migrate up
 
 test: env ## run the tests, except those marked long, torture or realmodel (TEST_ARGS: handed to pytest)
-	$(VENV)/bin/python -m pytest -m "not long and not torture and not realmodel" -n 2 --dist worksteal $(TEST_ARGS)
+	$(VENV)/bin/python -m pytest -m "not long and not torture and not realmodel" -n logical --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 test-long: env ## run those that take whole houses for many seconds each
-	$(VENV)/bin/python -m pytest -m long -n 2 --dist worksteal $(TEST_ARGS)
+	$(VENV)/bin/python -m pytest -m long -n logical --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 test-api: env ## schemathesis over the admin API's document, in every role (API_ARGS="--seconds 20 --seed 1")
 	$(VENV)/bin/python -m tests.admin_api.fuzz $(API_ARGS)
