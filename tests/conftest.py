@@ -98,7 +98,7 @@ def redis_server_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def server(server_url: str) -> AsyncIterator[AsyncEngine]:
     """The server itself, for who makes and drops databases."""
-    engine = create_async_engine(server_url, isolation_level="AUTOCOMMIT")
+    engine = create_async_engine(server_url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)  # tests restart it
     yield engine
     await engine.dispose()
 
