@@ -107,13 +107,12 @@ async def server(server_url: str) -> AsyncIterator[AsyncEngine]:
 async def template_database(server: AsyncEngine) -> AsyncIterator[str]:
     """The name of a migrated database that every test's own one is copied from."""
     name = f"farebox_template_{uuid.uuid4().hex[:12]}"
-    async with server.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-        try:
-            await upgrade(_with_database(server, name))
-            yield name
-        finally:
-            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await _administer(server, f"CREATE DATABASE {name}")
+    try:
+        await upgrade(_with_database(server, name))
+        yield name
+    finally:
+        await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -139,14 +138,17 @@ async def empty_database_url(server: AsyncEngine) -> AsyncIterator[str]:
 
 async def _database(server: AsyncEngine, template: str) -> AsyncIterator[str]:
     name = f"farebox_test_{uuid.uuid4().hex[:12]}"
-    async with server.connect() as connection:
-        # A copy of the files is made in half the time of a logged one.
-        await connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"))
+    # A copy of the files is made in half the time of a logged one.
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     try:
         yield _with_database(server, name)
     finally:
-        async with server.connect() as connection:
-            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _administer(server: AsyncEngine, statement: str) -> None:
+    async with server.connect() as connection:
+        await connection.execute(text(statement))
 
 
 def _with_database(server: AsyncEngine, name: str) -> str:
