@@ -24,10 +24,17 @@ def test_ids_do_not_repeat() -> None:
     assert len({uuid7() for _ in range(10_000)}) == 10_000
 
 
-def test_a_later_id_is_larger() -> None:
-    earlier = uuid7()
-    time.sleep(0.002)
-    assert earlier < uuid7()
+def test_ids_of_one_process_sort_as_they_were_made() -> None:
+    made = []
+    for _ in range(1000):
+        made.append(uuid7())
+        time.sleep(0.000_001)
+    assert made == sorted(made)
+
+
+@given(_instants)
+def test_an_id_of_a_later_microsecond_is_larger(instant: datetime) -> None:
+    assert uuid7_at(instant) < uuid7_at(instant + timedelta(microseconds=1))
 
 
 def test_an_id_tells_when_it_was_made() -> None:
