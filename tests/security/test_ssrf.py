@@ -9,7 +9,7 @@ import pytest
 from config.catalog_file import read_catalog
 from config.complaints import ComplaintsError
 from tests.backend import Backend, Stall
-from tests.house import Farebox
+from tests.house import Farebox, until
 from tests.zone import Zone, zone_in
 
 OUTSIDE = "93.184.216.34"
@@ -37,9 +37,15 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Zone:
 
 
 async def offered(farebox: Farebox, name: str, url: str, **more: Any) -> str:
-    """A model on an upstream at this address, saved over the admin API."""
+    """A model on an upstream at this address, saved over the admin API; back when calls find it."""
     await farebox.admin.made("/upstreams", {"name": name, "base_url": url, **more})
     await farebox.admin.made("/models", {"id": f"on-{name}", "upstream": name, "prices": {"per_request": "0.01"}})
+    reader = await farebox.caller()
+
+    async def known() -> bool:
+        return (await farebox.get(f"/v1/models/on-{name}", reader)).status == 200
+
+    await until(known)
     return f"on-{name}"
 
 
