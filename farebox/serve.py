@@ -29,7 +29,7 @@ from config.settings import Settings, split_bind
 from farebox.check_redis import look_at_redis
 from farebox.connection import Connection
 from farebox.engines import Engines
-from farebox.migrate import upgrade
+from farebox.schema import bring_up
 from gateway.app import Gateway, open_gateway
 from gateway.downstream import Endpoint, Receive, Scope, Send
 from openwebui.hook import PREFIX as HOOK_PREFIX
@@ -158,7 +158,7 @@ async def running(
     async with AsyncExitStack() as stack:
         front, metrics_socket, admin_socket = listeners or stack.enter_context(listening(settings))
         urls = await stack.enter_async_context(engines(settings))
-        await upgrade(urls.database)
+        await bring_up(urls.database)
         pepper, admin_key = pepper_of(settings), admin_key_of(settings)
         gateway = await stack.enter_async_context(
             open_gateway(

@@ -24,7 +24,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from config.catalog import Declared
 from config.settings import PREFIX, Settings
-from farebox.migrate import upgrade
+from farebox.schema import bring_up
 from farebox.serve import (
     Listeners,
     StartError,
@@ -155,7 +155,7 @@ async def serve_workers(settings: Settings, count: int) -> None:
         async with AsyncExitStack() as stack:
             listeners = stack.enter_context(listening(settings))
             urls = await stack.enter_async_context(engines(settings))
-            await upgrade(urls.database)
+            await bring_up(urls.database)
             admin_key = admin_key_of(settings)
             made = {
                 "DATABASE_URL": urls.database,
