@@ -379,6 +379,18 @@ def _understood(read: Callable[[], T]) -> T:
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; what an operator can mend is said in a sentence, without a traceback."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except Exception as error:
+        if not isinstance(error, _mendable()):
+            raise
+        print(f"farebox: {error or type(error).__name__}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """What an operator can mend. Looked up when something failed: a process that serves loads none of these rooms."""
     from accounts.store_sql import AccountsUnavailable, PepperMismatch
     from config.catalog_sql import CatalogError
     from farebox.demo_tour import TourError
@@ -390,16 +402,10 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     from gateway.tokens import VocabularyError
     from ledger.store import BankUnavailable
 
-    known = (
+    return (
         StartError, EnginesError, MigrationError, PepperMismatch, CatalogError, VocabularyError, BankUnavailable,
         AccountsUnavailable, DeskError, SeedError, TourError, OSError,
     )  # fmt: skip
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work)
-    except known as error:
-        print(f"farebox: {error or type(error).__name__}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def _print(shown: dict[str, Any] | list[dict[str, Any]]) -> None:
