@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Literal, Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from ledger.hold import CallFacts, Settlement
 from ledger.period import Plan
 from ledger.price import Price
@@ -78,8 +80,7 @@ class BudgetAsk:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoldAsk:
+class HoldAsk(Struct, frozen=True):
     """Set ``wanted`` aside for a call; less will do, but not less than ``minimum``. Units of the wallet's currency
     (nano-USD, or tokens, where ``budgets`` mean nothing). ``budgets``: the call is counted in all of them, and none
     is passed."""
@@ -95,8 +96,7 @@ class HoldAsk:
     budgets: tuple[BudgetAsk, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HoldReply:
+class HoldReply(Struct, frozen=True):
     """``amount`` was set aside; ``available`` is what the wallet has free beside it (or, refused, at all). Nano-USD.
 
     ``headroom``: how much the hold could still grow, which is ``available``, or less where a budget allows less.

@@ -14,6 +14,7 @@ import msgspec
 
 from ledger import statements
 from simulation.functions import Row, beat_holds, open_holds
+from simulation.plain import close_plain, open_plain
 from simulation.tables import (
     EVER,
     NEVER,
@@ -303,8 +304,10 @@ def _nothing(tables: Tables, *_: Any) -> list[Any]:
 
 
 ANSWERS: dict[str, Answer] = {
+    statements.OPEN_PLAIN: open_plain,
     statements.OPEN: open_holds,
     statements.BEAT: beat_holds,
+    statements.CLOSE_PLAIN: close_plain,
     statements.WRITE: write,
     statements.MAKE_BUDGETS: _make_budgets,
     statements.LOCK_WALLETS: _lock_wallets,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 from unittest.mock import patch
+
+from msgspec.structs import replace
 
 from gateway import dialect, payment
 from gateway.admission import Admitter

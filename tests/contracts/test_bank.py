@@ -38,6 +38,10 @@ calls = st.integers(0, CALLS - 1)
 OPERATIONS = st.one_of(
     st.tuples(st.just("open"), calls, wallets, amounts, amounts, st.integers(0, 2), st.integers(0, 2), st.booleans()),
     st.tuples(st.just("open"), calls, wallets, amounts, amounts, st.integers(0, 2), st.integers(0, 2), st.booleans()),
+    st.tuples(
+        st.just("rush"),
+        st.lists(st.tuples(calls, wallets, st.integers(0, 150), st.integers(0, 1)), min_size=3, max_size=5),
+    ),
     st.tuples(st.just("beat"), calls, amounts, amounts, st.booleans()),
     st.tuples(st.just("close"), st.lists(st.tuples(calls, amounts, st.booleans()), min_size=1, max_size=3)),
     st.tuples(st.just("close"), st.lists(st.tuples(calls, amounts, st.booleans()), min_size=1, max_size=3)),
@@ -104,10 +108,20 @@ class Pair:
     async def open(
         self, side: Side, call: int, wallet: int, wanted: int, minimum: int, plan: int, budgets: int, silent: bool
     ) -> Any:
+        ask = self.asked(side, call, wallet, wanted, minimum, plan, budgets)
+        return await (side.silent if silent else side.bank).open_holds([ask])
+
+    async def rush(self, side: Side, asks: list[tuple[int, int, int, int]]) -> Any:
+        """Several calls at once."""
+        return await side.bank.open_holds(
+            [self.asked(side, call, wallet, wanted, wanted, 0, budgets) for call, wallet, wanted, budgets in asks]
+        )
+
+    def asked(self, side: Side, call: int, wallet: int, wanted: int, minimum: int, plan: int, budgets: int) -> HoldAsk:
         self.of.setdefault(call, wallet)
         budgets_asked = tuple(BudgetAsk(each, 150 + 100 * at) for at, each in enumerate(self.budgets[:budgets]))
         house = call == 0
-        ask = HoldAsk(
+        return HoldAsk(
             self.calls[call],
             side.wallets[wallet],
             wanted,
@@ -118,7 +132,6 @@ class Pair:
             PLANS[plan],
             budgets_asked,
         )
-        return await (side.silent if silent else side.bank).open_holds([ask])
 
     async def beat(self, side: Side, call: int, used: int, target: int, silent: bool) -> Any:
         wallet_id = side.wallets[self.of.get(call, 0)]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import floor, instant_of, uuid7, uuid7_at
+from ledger.ids import floor, instant_of, uuid7, uuid7_at, uuid7_words
 from tests.ledger.till import Till
 
 _instants = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -65,3 +65,11 @@ def test_an_id_for_an_instant_tells_that_instant_and_is_no_other(instant: dateti
     made = uuid7_at(instant)
     assert instant_of(made) == instant_of(floor(instant)) and made >= floor(instant)
     assert made.version == 7 and made != uuid7_at(instant)
+
+
+def test_ids_that_are_only_written_down_are_such_ids_in_their_order() -> None:
+    before, words, after = uuid7(), uuid7_words(100), uuid7()
+    ids = [uuid.UUID(word) for word in words]
+    assert {(each.version, each.variant) for each in ids} == {(7, uuid.RFC_4122)}
+    assert before < ids[0] < ids[-1] < after and len({*ids}) == 100
+    assert uuid7_words(0) == []
