@@ -24,7 +24,7 @@ from ledger.usage import Usage
 
 _log = logging.getLogger("farebox.ledger")
 _ROUND_S = 1.0
-_AT_ONCE = 200  # a few milliseconds of reckoning: the calls of this process do not notice
+_AT_ONCE = 500  # a few milliseconds of reckoning: the calls of this process do not notice
 _LATE_S = 60.0
 _TIMEOUT_S = 60.0
 

@@ -61,6 +61,10 @@ class Counted(NamedTuple):
     sign: int = 1
 
 
+Fine = tuple[int, UUID, str, str, str, str]
+"""The hour (since 1970), user, tier, model, task and currency of a charge: every table sums what these tell apart."""
+
+
 @dataclass(slots=True)
 class Rollup:
     """What some charges add, by table and key; and who was active: ``(period, its first day, user)``."""
@@ -70,23 +74,33 @@ class Rollup:
     )
     active: set[tuple[str, date, UUID]] = field(default_factory=set)
 
-    def add(self, charge: Counted, price: Price | None) -> None:
-        """Count one charge. ``price`` is that of its version, where there is one."""
-        hour, day, active = _calendar((charge.request_id.int >> 80) // _HOUR_MS)
-        values = _values(charge, price)
-        for table, key in _keys(charge, hour, day).items():
+    def add(self, key: Fine, values: list[int]) -> None:
+        """Count what the charges of one key come to."""
+        hour, day, active = _calendar(key[0])
+        for table, coarse in _keys(key, hour, day).items():
             sums = self.sums[table]
-            known = sums.get(key)
-            sums[key] = values if known is None else [a + b for a, b in zip(known, values, strict=True)]
-        self.active.update([(period, first, charge.user_id) for period, first in active])
+            known = sums.get(coarse)
+            sums[coarse] = values if known is None else _sum(known, values)
+        self.active.update([(period, first, key[1]) for period, first in active])
 
 
 def rolled(charges: Iterable[Counted], prices: Mapping[int, Price]) -> Rollup:
-    """What all of them add together."""
-    rollup = Rollup()
+    """What all of them add together: summed by the finest key first, so that a table is not touched for each charge."""
+    fine: dict[Fine, list[int]] = {}
     for charge in charges:
-        rollup.add(charge, prices.get(charge.price_version))
+        hour = (charge.request_id.int >> 80) // _HOUR_MS
+        key = (hour, charge.user_id, charge.tier, charge.model, charge.task, charge.currency)
+        values = _values(charge, prices.get(charge.price_version))
+        known = fine.get(key)
+        fine[key] = values if known is None else _sum(known, values)
+    rollup = Rollup()
+    for key, values in fine.items():
+        rollup.add(key, values)
     return rollup
+
+
+def _sum(some: list[int], others: list[int]) -> list[int]:
+    return [a + b for a, b in zip(some, others, strict=True)]
 
 
 def periods(day: date) -> tuple[tuple[str, date], ...]:
@@ -108,16 +122,17 @@ def _calendar(hour: int) -> tuple[datetime, date, tuple[tuple[str, date], ...]]:
     return begins, begins.date(), periods(begins.date())
 
 
-def _keys(charge: Counted, hour: datetime, day: date) -> dict[str, tuple[object, ...]]:
+def _keys(key: Fine, hour: datetime, day: date) -> dict[str, tuple[object, ...]]:
+    _, user_id, tier, model, task, currency = key
     month = day.replace(day=1)
-    labels = (charge.model, charge.tier, charge.task, charge.currency)
+    labels = (model, tier, task, currency)
     return {
         "usage_by_hour": (hour, *labels),
         "usage_by_day": (day, *labels),
         "usage_by_month": (month, *labels),
-        "usage_by_user_day": (charge.user_id, day, charge.model, charge.task, charge.currency),
-        "usage_by_user_month": (month, charge.currency, charge.user_id),
-        "usage_by_user_year": (day.replace(month=1, day=1), charge.currency, charge.user_id),
+        "usage_by_user_day": (user_id, day, model, task, currency),
+        "usage_by_user_month": (month, currency, user_id),
+        "usage_by_user_year": (day.replace(month=1, day=1), currency, user_id),
     }
 
 
