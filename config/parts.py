@@ -89,7 +89,7 @@ class Bank(Part):
         default=5, gt=0, le=300, description="Seconds one database transaction may take."
     )
     hold_lanes: int = Field(
-        default=2, ge=1, le=64, description="Connections that open holds; each commits one batch at a time."
+        default=1, ge=1, le=64, description="Connections that open holds; each commits one batch at a time."
     )
     hold_batch_max: int = Field(default=64, ge=1, le=1000, description="Holds opened in one commit.")
     hold_queue_max: int = Field(default=4096, ge=1, le=1_000_000, description="Holds waiting to be opened.")

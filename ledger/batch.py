@@ -61,7 +61,7 @@ class Batcher(Generic[Q, A]):
         try:
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(self._size, len(self._queue)))]
-                await self._serve([(request, future) for request, future in batch if not future.done()])
+                await self._serve([asked for asked in batch if not asked[1].done()])
         finally:
             self._worker = None
 
@@ -73,13 +73,15 @@ class Batcher(Generic[Q, A]):
         except Exception as failure:
             answers = [failure] * len(batch)
         for (request, future), answer in zip(batch, answers, strict=True):
-            self._answer(request, future, answer)
+            if future.done() or isinstance(answer, Exception):
+                self._answer(request, future, answer)
+            else:
+                future.set_result(answer)
 
     def _answer(self, request: Q, future: asyncio.Future[A], answer: A | Exception) -> None:
+        """What is no answer, or comes too late for its caller."""
         if isinstance(answer, Exception):
             if not future.done():
                 future.set_exception(answer)
-        elif not future.done():
-            future.set_result(answer)
         elif self._unclaimed is not None:
             self._unclaimed(request, answer)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from uuid import UUID
 
 from ledger.hold import Settlement
@@ -20,7 +21,7 @@ from ledger.store import Bank, BankUnavailable
 from ledger.turns import Turns
 
 _log = logging.getLogger("farebox.ledger")
-_GATHER_S = 0.02
+_GATHER_S = 0.05
 _PAUSE_S = 0.01
 _PAUSE_MAX_S = 3.0
 
@@ -90,9 +91,10 @@ class Poster:
         while True:
             await self._wake.wait()
             # A commit costs the same for one as for fifty: alone, an event is posted at once, the next ones gather.
-            await asyncio.sleep(max(0.0, begun + _GATHER_S - time.monotonic()))
+            if len(self._queue) < self._batch:
+                await asyncio.sleep(max(0.0, begun + _GATHER_S - time.monotonic()))
             begun = time.monotonic()
-            batch = [event for _, event in list(self._queue)[: self._batch]]
+            batch = [event for _, event in islice(self._queue, self._batch)]
             left = await self._post(batch)
             await self._done(len(batch), left)
             if len(left) < len(batch):

@@ -54,27 +54,30 @@ class Teller:
 
     async def open(self, ask: HoldAsk) -> HoldReply:
         """Set money aside for a call. Raises BankUnavailable; its BankBusy when the wallet stayed locked by others."""
-        return await self._patiently(self._asked, ask, lambda reply: reply.status is HoldStatus.BUSY)
+        deadline = asyncio.get_running_loop().time() + self._patience_s
+        if self._turns.taken(ask.wallet_id):
+            await self._turns.after(ask.wallet_id, self._patience_s)
+        reply = await self._asked(ask)
+        if reply.status is HoldStatus.BUSY:
+            return await _again(self._asked, ask, lambda reply: reply.status is HoldStatus.BUSY, deadline)
+        return reply
 
     async def beat(self, beat: Beat) -> BeatReply:
         """A sign of life, with the others that are due now. Raises BankUnavailable; its BankBusy when the wallet stayed
         locked by others: then the sign of life is recorded and the hold is as it was."""
-        return await self._patiently(lambda again: _ask(self._beats, again), beat, lambda reply: reply.busy)
-
-    async def _patiently(self, ask: Callable[[Q], Awaitable[A]], request: Q, busy: Callable[[A], bool]) -> A:
-        clock = asyncio.get_running_loop().time
-        deadline, pause = clock() + self._patience_s, _PAUSE_S
-        await self._turns.after(request.wallet_id, self._patience_s)
-        while busy(reply := await ask(request)):
-            if clock() > deadline:
-                raise BankBusy("the wallet is locked by somebody else")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _PAUSE_MAX_S)
+        deadline = asyncio.get_running_loop().time() + self._patience_s
+        if self._turns.taken(beat.wallet_id):
+            await self._turns.after(beat.wallet_id, self._patience_s)
+        reply = await _ask(self._beats, beat)
+        if reply.busy:
+            return await _again(lambda again: _ask(self._beats, again), beat, lambda reply: reply.busy, deadline)
         return reply
 
     async def _asked(self, ask: HoldAsk) -> HoldReply:
         try:
-            return await _ask(self._holds[ask.wallet_id.int % len(self._holds)], ask)
+            return await self._holds[ask.wallet_id.int % len(self._holds)].ask(ask)
+        except Full as full:
+            raise BankUnavailable(str(full)) from full
         except BankUnavailable as away:
             if not isinstance(away, BankBusy):
                 raise
@@ -102,6 +105,18 @@ class Teller:
     def _unclaimed(self, ask: HoldAsk, reply: HoldReply) -> None:
         if reply.status is HoldStatus.OK:
             self._regret(void(ask.request_id, ask.wallet_id, ask.facts))
+
+
+async def _again(ask: Callable[[Q], Awaitable[A]], request: Q, busy: Callable[[A], bool], deadline: float) -> A:
+    """Ask for a locked wallet again and again, until the deadline."""
+    clock, pause = asyncio.get_running_loop().time, _PAUSE_S
+    while clock() <= deadline:
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _PAUSE_MAX_S)
+        reply = await ask(request)
+        if not busy(reply):
+            return reply
+    raise BankBusy("the wallet is locked by somebody else")
 
 
 async def _ask(lane: Batcher[Q, A], request: Q) -> A:

@@ -33,6 +33,10 @@ class Turns:
                     del self._had[wallet_id]
             over.set()
 
+    def taken(self, wallet_id: UUID) -> bool:
+        """Whether a batch has this wallet just now."""
+        return wallet_id in self._had
+
     async def after(self, wallet_id: UUID, timeout_s: float) -> None:
         """Return when the batch that has this wallet is over, at once where none has; and no later than after
         ``timeout_s``. Only that one batch is waited for: the next one does not come first, too."""

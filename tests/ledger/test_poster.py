@@ -84,14 +84,17 @@ async def test_an_event_alone_is_posted_at_once_and_those_behind_it_gather(
     assert bank.trips == [1, 5]
 
 
-async def test_a_batch_has_a_bound(till: Till, bank: Away, data_dir: Path) -> None:
+async def test_a_batch_has_a_bound_and_a_full_one_does_not_wait(
+    till: Till, bank: Away, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.poster._GATHER_S", 60.0)
     wallet = await till.wallet(100)
     poster = Poster(bank, Spool(data_dir, "replica-1"), batch=4)
-    for ask in [await till.hold(wallet, 1) for _ in range(10)]:
+    for ask in [await till.hold(wallet, 1) for _ in range(8)]:
         poster.submit(till.event(ask, 1))
     poster.start()
     assert await poster.flush(20)
-    assert bank.trips == [4, 4, 2]
+    assert bank.trips == [4, 4]
     await poster.stop()
 
 

@@ -26,6 +26,7 @@ def waiting(turns: Turns, wallet: UUID, timeout_s: float = LONG_S) -> asyncio.Ta
 async def test_a_wallet_nobody_has_is_not_waited_for() -> None:
     turns, wallet = Turns(), uuid4()
     with turns.having([uuid4()]):
+        assert not turns.taken(wallet)
         await turns.after(wallet, LONG_S)
     with turns.having([wallet]):
         pass
@@ -39,7 +40,7 @@ async def test_everybody_at_a_wallet_goes_on_when_its_batch_is_over_whoever_left
         await asyncio.sleep(0)
         left.cancel()
         await asyncio.sleep(0)
-        assert not first.done() and not third.done()
+        assert turns.taken(wallet) and not first.done() and not third.done()
     await asyncio.gather(first, third)
 
 
