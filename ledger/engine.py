@@ -31,6 +31,7 @@ def make_engine(
         max_overflow=0,
         pool_timeout=command_timeout_s,
         pool_pre_ping=ask_first,
+        pool_use_lifo=True,  # the one that was used last has its statements planned
         connect_args={
             "timeout": 5,
             "command_timeout": command_timeout_s,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -82,7 +82,7 @@ def close_plain(tables: Tables, document: str, entries: str) -> list[Any]:
     return posted
 
 
-def _pays(tables: Tables, wallet_id: UUID, events: Iterable[Settlement]) -> GrantRow | None:
+def _pays(tables: Tables, wallet_id: UUID, events: Sequence[Settlement]) -> GrantRow | None:
     """The grant that covers all of them, where they are plain."""
     live = [row for row in tables.grants_of[wallet_id] if row.remaining > 0]
     if wallet_id in tables.locked or any((row.expires_at or NEVER) <= tables.clock() for row in live):
@@ -90,7 +90,11 @@ def _pays(tables: Tables, wallet_id: UUID, events: Iterable[Settlement]) -> Gran
     first = min(live, key=lambda row: (row.priority, row.expires_at or NEVER, row.created_at), default=None)
     if first is None or not all(_is_plain(tables.holds.get(event.request_id), event) for event in events):
         return None
-    return first if first.remaining >= sum(event.amount for event in events) else None
+    wallet, beyond = tables.wallets[wallet_id], 0
+    for event in events:
+        beyond += max(0, event.amount - tables.holds[event.request_id].amount)
+    covered = first.remaining >= sum(event.amount for event in events) and beyond <= wallet.spendable - wallet.held
+    return first if covered else None
 
 
 def _is_plain(hold: HoldRow | None, event: Settlement) -> bool:
@@ -98,7 +102,7 @@ def _is_plain(hold: HoldRow | None, event: Settlement) -> bool:
         hold is not None
         and (hold.wallet_id, hold.state, hold.budget_ids) == (event.wallet_id, "open", None)
         and not (hold.house or event.facts.house or event.void)
-        and 0 <= event.amount <= hold.amount
+        and event.amount >= 0
     )
 
 

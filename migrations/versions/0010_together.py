@@ -1,8 +1,8 @@
 """Settlements of a batch posted by one statement, where there is nothing to weigh.
 
-A plain settlement is the first word on a call whose hold is open and covers what it cost, on a wallet whose next grant
-covers all of the batch: one entry of two legs, one charge, the hold closed. What is not plain is left as it is, for the
-rules of ``ledger.hold`` to decide.
+A plain settlement is the first word on a call whose hold is open, on a wallet that has free what its calls cost beyond
+their holds, and whose next grant covers all of the batch: one entry of two legs, one charge, the hold closed. What is
+not plain is left as it is, for the rules of ``ledger.hold`` to decide.
 """
 
 from alembic import op
@@ -42,10 +42,11 @@ _CLOSE_PLAIN = """
             ORDER BY id FOR NO KEY UPDATE
         ),
         purse AS MATERIALIZED (
-            SELECT event.wallet_id, sum(event.amount)::bigint AS spent, sum(hold.amount)::bigint AS freed
+            SELECT event.wallet_id, sum(event.amount)::bigint AS spent, sum(hold.amount)::bigint AS freed,
+                   sum(greatest(event.amount - hold.amount, 0)) AS beyond
             FROM event LEFT JOIN hold ON hold.id = event.request_id AND hold.wallet_id = event.wallet_id
             WHERE event.wallet_id = ANY (mine) GROUP BY event.wallet_id
-            HAVING bool_and(hold.id IS NOT NULL AND event.amount BETWEEN 0 AND hold.amount AND NOT event.void
+            HAVING bool_and(hold.id IS NOT NULL AND event.amount >= 0 AND NOT event.void
                             AND NOT event.facts @> '{"house": true}')
         ),
         next_grant AS MATERIALIZED (
@@ -59,6 +60,7 @@ _CLOSE_PLAIN = """
                    'wallet:' || purse.wallet_id || ':' || g.kind AS account, wallets.currency
             FROM purse JOIN next_grant g USING (wallet_id) JOIN wallets ON wallets.id = purse.wallet_id
             WHERE g.remaining >= purse.spent AND (g.ends IS NULL OR g.ends > clock_timestamp())
+              AND purse.beyond <= wallets.spendable - wallets.held
         ),
         done AS MATERIALIZED (
             SELECT event.*, plain.grant_id, plain.account, plain.currency,

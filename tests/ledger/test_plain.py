@@ -120,7 +120,8 @@ class TestSettlements:
         assert rows[0] == rows[1]
 
     @pytest.mark.parametrize(
-        "case", ["void", "more than is held", "on the house", "budget", "two grants", "ended grant", "again", "unknown"]
+        "case",
+        ["void", "more than there is", "on the house", "budget", "two grants", "ended grant", "again", "unknown"],
     )
     async def test_what_needs_weighing_is_left_to_the_rules(self, till: Till, case: str) -> None:
         wallet = await till.wallet(100)
@@ -128,7 +129,7 @@ class TestSettlements:
         ask = till.ask(wallet, 60, house=case == "on the house", budgets=budgets)
         if case != "unknown":
             assert statuses(await till.bank.open_holds([ask])) == ["ok"]
-        event = till.event(ask, 70 if case == "more than is held" else 50)
+        event = till.event(ask, 101 if case == "more than there is" else 50)
         if case == "void":
             event = msgspec.structs.replace(event, void=True, amount=0)
         if case in ("two grants", "ended grant"):
@@ -142,10 +143,10 @@ class TestSettlements:
     async def test_one_that_needs_weighing_leaves_its_wallet_and_no_other(self, till: Till) -> None:
         one, other = await till.wallet(100), await till.wallet(100)
         asks = [await till.hold(wallet, 20) for wallet in (one, one, other)]
-        events = [till.event(ask, amount) for ask, amount in zip(asks, (20, 25, 20), strict=True)]
+        events = [till.event(ask, amount) for ask, amount in zip(asks, (20, 90, 20), strict=True)]
         assert await _plainly(till, events) == [3]
         await till.bank.close(events)
-        assert (await till.balance(one)).spendable == 55
+        assert (await till.balance(one)).spendable == 0 and await till.posted("exp:bad_debt") == 10
         assert await till.broken() == []
 
     async def test_a_schema_that_is_a_step_back_leaves_all_of_them_to_the_rules(self, till: Till) -> None:
@@ -154,6 +155,15 @@ class TestSettlements:
         await till.sql("DROP FUNCTION close_plain")
         await till.bank.close([event])
         assert (await till.balance(wallet)).spendable == 80
+
+    async def test_what_calls_cost_beyond_their_holds_comes_from_what_is_free(self, till: Till) -> None:
+        wallet = await till.wallet(100)
+        cheap, dear, running = [await till.hold(wallet, amount) for amount in (30, 20, 40)]
+        assert await _plainly(till, [till.event(cheap, 5), till.event(dear, 31)]) == []
+        assert await _plainly(till, [till.event(cheap, 5), till.event(dear, 30)]) == [1, 2]
+        assert ((await till.balance(wallet)).spendable, (await till.balance(wallet)).held) == (65, 40)
+        await till.bank.close([till.event(running, 40)])
+        assert await till.broken() == []
 
     async def test_a_locked_wallet_is_left_out(self, till: Till) -> None:
         stuck, free = await till.wallet(100), await till.wallet(100)

@@ -43,7 +43,7 @@ def test_settlements_are_posted_where_one_grant_covers_them() -> None:
     asks = [asked(wallet, 40), asked(wallet, 40)]
     open_plain(tables, "me", TTL, HORIZON, hold_document(asks))
     events = [Till.event(None, ask, 30) for ask in asks]  # type: ignore[arg-type]  # it needs no till
-    dear = msgspec.structs.replace(events[1], amount=41)
+    dear = msgspec.structs.replace(events[1], amount=61)
     assert close_plain(tables, *settlement_document([events[0], dear])) == []
     assert close_plain(tables, *settlement_document(events)) == [(1,), (2,)]
     assert (wallet.spendable, wallet.held, len(tables.postings)) == (40, 0, 4)
