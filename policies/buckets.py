@@ -6,7 +6,7 @@ The places themselves are `buckets_redis.py` (shared by all replicas), `buckets_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -22,6 +22,14 @@ MARK_TTL_MS = 24 * 3600 * 1000
 
 Rules = tuple[tuple[Window, int], ...]
 """Each window a call counts in, with the cost of this call in the unit of that window."""
+
+
+Ended = Callable[[Exception | None], None]
+"""Told once when a call has ended, or of the BucketsUnavailable or BucketsBusy that came between. Never raises."""
+
+
+def unheard(failure: Exception | None) -> None:
+    """Nobody wants to know."""
 
 
 class BucketsUnavailable(Exception):
@@ -85,14 +93,17 @@ class Ticket(Struct, frozen=True):
 
     @property
     def standings(self) -> tuple[Standing, ...]:
-        """Where the caller stands after this call: per kind of window the one with the least left."""
-        return strictest_standings([window for window, _ in self.ask.rules], self.levels)
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """How full each window is after this call."""
-        rows, now_ms = zip(self.ask.rules, self.used, self.places, strict=True), self.now_ms
-        return tuple([Level(used, reset_ms(used, at, rule[0].seconds, now_ms)) for rule, used, at in rows])
+        """Where the caller stands after this call: per kind of window the one with the least left, of equals the one
+        that takes longest to come back."""
+        strictest: dict[str, Standing] = {}
+        for (window, _), used, at in zip(self.ask.rules, self.used, self.places, strict=True):
+            of, remaining = window.of, max(0, window.limit - used)
+            old = strictest.get(of)
+            if old is None or remaining <= old.remaining:
+                reset = reset_ms(used, at, window.seconds, self.now_ms)
+                if old is None or remaining < old.remaining or reset > old.reset_ms:
+                    strictest[of] = Standing(of, window.limit, remaining, reset)
+        return tuple(strictest.values())
 
 
 class Buckets(Protocol):
@@ -111,6 +122,11 @@ class Buckets(Protocol):
 
         `forget` takes the idempotency key back, too: of a call that came to nothing, which may be made again.
         """
+        ...
+
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+        """`correct` for a caller who does not wait: it has begun on return, before anything that is asked later, and is
+        brought to its end by itself. Never raises."""
         ...
 
     async def undo(self, ticket: Ticket) -> None:
@@ -174,14 +190,3 @@ def level_of(counter: Counter, window: Window, now_ms: int) -> Level:
 def duplicate_denial(earlier: str) -> Deny:
     """The refusal of a call that was already made as request `earlier`."""
     return Deny("idempotency_conflict", limit=earlier)
-
-
-def strictest_standings(windows: Sequence[Window], levels: Sequence[Level]) -> tuple[Standing, ...]:
-    """Per kind of window the one with the least left, of equals the one that takes longest to come back."""
-    strictest: dict[str, Standing] = {}
-    for window, level in zip(windows, levels, strict=True):
-        remaining = max(0, window.limit - level.used)
-        old = strictest.get(window.of)
-        if old is None or (remaining, -level.reset_ms) < (old.remaining, -old.reset_ms):
-            strictest[window.of] = Standing(window.of, window.limit, remaining, level.reset_ms)
-    return tuple(strictest.values())

@@ -12,7 +12,17 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from policies.buckets import Ask, Buckets, BucketsBusy, BucketsUnavailable, Look, Reading, Ticket
+from policies.buckets import (
+    Ask,
+    Buckets,
+    BucketsBusy,
+    BucketsUnavailable,
+    Ended,
+    Look,
+    Reading,
+    Ticket,
+    unheard,
+)
 from policies.decision import Deny
 from policies.tier import Window
 
@@ -66,6 +76,22 @@ class BucketsWithFallback:
             await self._local.correct(ticket, actual, forget=forget)
         elif not await self._delivered(lambda: self._primary.correct(ticket, actual, forget=forget)):
             self.corrections_lost += 1
+
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+        if ticket.local:
+            return self._local.end(ticket, actual, ended, forget=forget)
+
+        def delivered(failure: Exception | None) -> None:
+            if failure is not None:
+                self.corrections_lost += 1
+            if isinstance(failure, BucketsUnavailable):
+                self._fall()
+            ended(None)
+
+        if self.degraded:
+            delivered(BucketsBusy())
+        else:
+            self._primary.end(ticket, actual, delivered, forget=forget)
 
     async def undo(self, ticket: Ticket) -> None:
         if ticket.local:

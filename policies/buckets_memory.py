@@ -13,12 +13,14 @@ from policies import concurrency, rate
 from policies.buckets import (
     MARK_TTL_MS,
     Ask,
+    Ended,
     Look,
     Reading,
     Ticket,
     duplicate_denial,
     level_of,
     looked,
+    unheard,
 )
 from policies.concurrency import SLOT_TTL_MS
 from policies.decision import Deny
@@ -74,6 +76,9 @@ class BucketsMemory:
         return self._duplicate(ask, user, now_ms) or _look(ask, user, now_ms).deny or self._count(ask, user, now_ms)
 
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
+        self.end(ticket, actual, forget=forget)
+
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
         if forget:
             self._forget(ticket)
         user = self._user(ticket.ask.wallet, ticket.ask.user)
@@ -81,6 +86,7 @@ class BucketsMemory:
         for (window, cost), at, now_cost in zip(ticket.ask.rules, ticket.places, actual, strict=True):
             _, counter = user.counters.get(window.name, (0, Counter()))
             user.put(window, rate.amended(counter, at, now_cost - cost))
+        ended(None)
 
     async def undo(self, ticket: Ticket) -> None:
         await self.correct(ticket, [0] * len(ticket.ask.rules), forget=True)

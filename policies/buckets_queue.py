@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from policies.buckets import Ask, Buckets, Look, Reading, Ticket
+from policies.buckets import Ask, Buckets, Ended, Look, Reading, Ticket, unheard
 from policies.decision import Deny
 from policies.tier import Window
 
@@ -94,6 +94,13 @@ class BucketsQueue:
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         await self._buckets.correct(ticket, actual, forget=forget)
         self._wake(_line_of(ticket.ask))
+
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+        def woken(failure: Exception | None) -> None:
+            self._wake(_line_of(ticket.ask))
+            ended(failure)
+
+        self._buckets.end(ticket, actual, woken, forget=forget)
 
     async def undo(self, ticket: Ticket) -> None:
         await self._buckets.undo(ticket)

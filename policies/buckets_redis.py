@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from importlib.resources import files
-from itertools import chain
 from typing import Any
 
 from redis.asyncio import Redis
@@ -25,19 +25,21 @@ from policies.buckets import (
     Ask,
     BucketsBusy,
     BucketsUnavailable,
+    Ended,
     Look,
     Reading,
     Ticket,
     duplicate_denial,
     level_of,
     looked,
+    unheard,
     window_denial,
 )
 from policies.concurrency import RETRY_MS, SLOT_TTL_MS
 from policies.decision import Deny
 from policies.lanes import Lane
 from policies.rate import Counter
-from policies.redis_runner import Abandoned, ClusterRunner, Command, PipelineRunner, Runner
+from policies.redis_runner import Abandoned, ClusterRunner, Command, PipelineRunner, Runner, Told
 from policies.tier import Window
 
 Client = Redis | RedisCluster
@@ -90,21 +92,30 @@ class BucketsRedis:
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def admit(self, ask: Ask) -> Ticket | Deny:
-        keys = _keys(ask.wallet, ask.user, (window for window, _ in ask.rules), ask.lane)
+        keys = _keys(ask.wallet, ask.user, [window for window, _ in ask.rules], ask.lane)
         if ask.idempotency:
             keys.append(_mark_key(ask))
         args = [self._now(), ask.request_id, ask.concurrency, SLOT_TTL_MS, RETRY_MS, MARK_TTL_MS]
         for window, cost in ask.rules:
             args += (window.limit, cost, window.seconds)
-        reply = await self._run(self._admit, keys, args, lambda reply: self._take_back(ask, reply))
-        return _answer(ask, reply)
+        return _answer(ask, await self._run(self._admit, keys, args, partial(self._take_back, ask)))
 
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
-        await self._change(ticket, actual, [_mark_key(ticket.ask)] if forget and ticket.ask.idempotency else [])
+        await self._run(self._correct, *_changes(ticket, actual, forget))
+
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+        keys, args = _changes(ticket, actual, forget)
+
+        def told(reply: Any) -> None:
+            if isinstance(reply, NoScriptError):
+                self._tell(self._correct.by_text(keys, args), lambda reply: ended(_failure(reply)), ended)
+            else:
+                ended(_failure(reply))
+
+        self._tell(self._correct.by_sha(keys, args), told, ended)
 
     async def undo(self, ticket: Ticket) -> None:
-        mark = [_mark_key(ticket.ask)] if ticket.ask.idempotency else []
-        await self._change(ticket, [0] * len(ticket.ask.rules), mark)
+        await self._run(self._correct, *_changes(ticket, [0] * len(ticket.ask.rules), forget=True))
 
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         calls: dict[str, list[str]] = {}
@@ -145,13 +156,11 @@ class BucketsRedis:
     def _now(self) -> int | str:
         return self._clock_ms() if self._clock_ms else ""
 
-    async def _change(self, ticket: Ticket, actual: Sequence[int], mark: list[str]) -> None:
-        rows = zip(ticket.ask.rules, ticket.places, actual, strict=True)
-        changes = [(rule[0], at, now_cost - rule[1]) for rule, at, now_cost in rows if now_cost != rule[1]]
-        ask = ticket.ask
-        keys = _keys(ask.wallet, ask.user, (window for window, _, _ in changes), ask.lane)
-        pairs = chain.from_iterable((at, change) for _, at, change in changes)
-        await self._run(self._correct, keys + mark, [ask.request_id, *pairs])
+    def _tell(self, command: Command, told: Told, ended: Ended) -> None:
+        try:
+            self._runner.tell(command, told)
+        except BucketsBusy as busy:
+            ended(busy)
 
     def _take_back(self, ask: Ask, reply: Any) -> None:
         """The caller left while the question was on its way: nobody else will give back what was counted."""
@@ -171,24 +180,33 @@ class BucketsRedis:
         self, script: _Script, keys: Sequence[str], args: Sequence[str | int], abandoned: Abandoned | None = None
     ) -> Any:
         try:
-            return await self._command(script.by_sha(keys, args), abandoned)
-        except _NotLoaded:
+            return await self._runner.run(script.by_sha(keys, args), abandoned)
+        except NoScriptError:
             return await self._command(script.by_text(keys, args), abandoned)
+        except _REDIS as error:
+            raise _meant(error) from error
 
     async def _command(self, command: Command, abandoned: Abandoned | None = None) -> Any:
         try:
             return await self._runner.run(command, abandoned)
-        except NoScriptError as error:
-            raise _NotLoaded from error
-        except MaxConnectionsError as error:
-            # redis-py calls it a ConnectionError, but it is this process that has run out, not Redis that is away.
-            raise BucketsBusy(str(error)) from error
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise BucketsUnavailable(f"{type(error).__name__}: {error}") from error
+        except _REDIS as error:
+            raise _meant(error) from error
 
 
-class _NotLoaded(Exception):
-    """Redis has forgotten the script (restart, failover, SCRIPT FLUSH): it wants the text once."""
+_REDIS = (RedisError, RedisClusterException, OSError)
+
+
+def _meant(error: Exception) -> BucketsUnavailable | BucketsBusy:
+    """What an error of redis-py says to those who count."""
+    if isinstance(error, MaxConnectionsError):
+        # redis-py calls it a ConnectionError, but it is this process that has run out, not Redis that is away.
+        return BucketsBusy(str(error))
+    return BucketsUnavailable(f"{type(error).__name__}: {error}")
+
+
+def _failure(reply: Any) -> Exception | None:
+    """The failure that stands in the place of a reply, if one does."""
+    return _meant(reply) if isinstance(reply, _REDIS) else reply if isinstance(reply, Exception) else None
 
 
 async def _all(runs: Iterable[Coroutine[Any, Any, Any]]) -> None:
@@ -199,12 +217,12 @@ async def _all(runs: Iterable[Coroutine[Any, Any, Any]]) -> None:
 
 
 def _answer(ask: Ask, reply: list[Any]) -> Ticket | Deny:
-    verdict, *rest = reply
+    verdict = reply[0]
     if verdict == 1:
-        return Ticket(ask, tuple(rest[2::2]), tuple(rest[1::2]), rest[0])
+        return Ticket(ask, tuple(reply[3::2]), tuple(reply[2::2]), reply[1])
     if verdict == 2:
-        return duplicate_denial(rest[0].decode() if isinstance(rest[0], bytes) else rest[0])
-    rule, used, wait_ms = rest
+        return duplicate_denial(reply[1].decode() if isinstance(reply[1], bytes) else reply[1])
+    rule, used, wait_ms = reply[1:]
     if rule == 0:
         return concurrency.denial(used, ask.concurrency, ask.lane)
     window, cost = ask.rules[rule - 1]
@@ -217,9 +235,24 @@ def _counter(window: Window, fields: list[bytes], now_ms: int) -> Counter:
     return rate.pruned(Counter(tuple(buckets)), window.seconds, now_ms)
 
 
-def _keys(wallet: str, user: str, windows: Iterable[Window], lane: Lane = "own") -> list[str]:
+def _changes(ticket: Ticket, actual: Sequence[int], forget: bool) -> tuple[list[str], list[str | int]]:
+    """Keys and arguments of `correct.lua`: the windows in which the call turned out to cost something else."""
+    ask = ticket.ask
+    user_key = f"fb:{{{ask.wallet}}}:{ask.user}"
+    keys = [user_key + _SLOTS[ask.lane]]
+    args: list[str | int] = [ask.request_id]
+    for (window, cost), at, now_cost in zip(ask.rules, ticket.places, actual, strict=True):
+        if now_cost != cost:
+            keys.append(f"{user_key}:w:{window.name}")
+            args += (at, now_cost - cost)
+    if forget and ask.idempotency:
+        keys.append(_mark_key(ask))
+    return keys, args
+
+
+def _keys(wallet: str, user: str, windows: Sequence[Window], lane: Lane = "own") -> list[str]:
     user_key = f"fb:{{{wallet}}}:{user}"
-    return [user_key + _SLOTS[lane], *(f"{user_key}:w:{window.name}" for window in windows)]
+    return [user_key + _SLOTS[lane], *[f"{user_key}:w:{window.name}" for window in windows]]
 
 
 def _slots_key(ask: Ask) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from math import inf
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from hiredis import pack_command
@@ -16,19 +15,28 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from policies.buckets import BucketsBusy
+from policies.redis_wire import Entry, Wire
 
 Command = tuple[str | bytes | int, ...]
 Abandoned = Callable[[Any], None]
 """Called with the reply of a command whose caller had left by the time it came."""
 
+Told = Callable[[Any], None]
+"""Called once with the reply of a command nobody waits for, or with what was raised instead. Never raises."""
+
 
 class Runner(Protocol):
-    """Runs one command. The caller may leave at any time; what was sent is then still brought to its end."""
+    """Runs commands, in the order in which they came where they are for one server. Both raise `BucketsBusy`."""
 
-    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any: ...
+    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+        """The reply. The caller may leave at any time; what was sent is then still brought to its end."""
+        ...
+
+    def tell(self, command: Command, told: Told) -> None:
+        """Sends without waiting."""
+        ...
 
     async def aclose(self) -> None: ...
 
@@ -36,12 +44,18 @@ class Runner(Protocol):
 class _Entry:
     """One command that waits for its reply."""
 
-    __slots__ = ("abandoned", "command", "reply")
+    __slots__ = ("abandoned", "command", "packed", "reply")
 
-    def __init__(self, command: Command, abandoned: Abandoned | None) -> None:
+    def __init__(self, command: Command, abandoned: Abandoned | None, packed: bytes = b"") -> None:
         self.command = command
         self.abandoned = abandoned
+        self.packed = packed
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody waits any more."""
+        return self.reply.done()
 
     async def answer(self) -> Any:
         """The reply, or what was raised instead."""
@@ -54,112 +68,135 @@ class _Entry:
             raise
 
     def resolve(self, reply: Any) -> None:
-        if not self.reply.done():
-            self._hand_over(reply)
-        elif self.abandoned and not isinstance(reply, Exception):
-            self.abandoned(reply)
-
-    def _hand_over(self, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            self.reply.set_exception(reply)
+        future = self.reply
+        if future.done():
+            if self.abandoned and not isinstance(reply, Exception):
+                self.abandoned(reply)
+        elif isinstance(reply, Exception):
+            future.set_exception(reply)
         else:
-            self.reply.set_result(reply)
+            future.set_result(reply)
+
+
+class _Message:
+    """One command whose sender does not wait; ``resolve`` hears the reply, or what was raised instead."""
+
+    __slots__ = ("command", "packed", "resolve")
+
+    left = False
+
+    def __init__(self, command: Command, told: Told, packed: bytes = b"") -> None:
+        self.command = command
+        self.packed = packed
+        self.resolve = told
 
 
 class PipelineRunner:
     """Commands of concurrent calls share a trip: the next batch leaves when the last one has come back.
 
-    Nobody waits for a timer: a command alone leaves at once, and under load the batches grow by themselves. At most
-    `batch_max` commands a trip and `waiting_max` waiting.
+    Nobody waits for a timer: what comes in one turn of the loop leaves at its end, and under load the batches grow by
+    themselves. At most `batch_max` commands a trip and `waiting_max` waiting. One connection of the client's pool is
+    kept; where it is lost, whoever waits hears of it, and the next command opens it again.
     """
 
     def __init__(self, client: Redis, batch_max: int = 128, waiting_max: int = 4096) -> None:
         self._client = client
         self._batch_max = batch_max
         self._waiting_max = waiting_max
-        self._waiting: deque[_Entry] = deque()
-        self._trips: asyncio.Task[None] | None = None
+        self._waiting: deque[_Entry | _Message] = deque()
+        self._connection: AbstractConnection | None = None
+        self._wire: Wire | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._travelling = False  # a batch is on its way, or about to leave
+        self._quiet: asyncio.Future[None] | None = None
 
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
-        if len(self._waiting) >= self._waiting_max:
-            raise BucketsBusy(f"{self._waiting_max} commands are waiting for Redis already")
-        entry = _Entry(command, abandoned)
-        self._waiting.append(entry)
-        if self._trips is None or self._trips.done():
-            self._trips = asyncio.create_task(self._travel())
+        entry = _Entry(command, abandoned, _packed(command))
+        self._enqueue(entry)
         return await entry.answer()
+
+    def tell(self, command: Command, told: Told) -> None:
+        self._enqueue(_Message(command, told, _packed(command)))
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""
-        if self._trips is not None:
-            await asyncio.wait([self._trips])
+        while self._travelling:
+            self._quiet = asyncio.get_running_loop().create_future()
+            await self._quiet
+        if self._wire is not None:
+            self._wire.close()
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+            await self._client.connection_pool.release(self._connection)
+            self._connection = None
         await self._client.aclose()
 
-    async def _travel(self) -> None:
-        while batch := self._board():
-            try:
-                await self._carry(batch)
-            except Exception as error:
-                # Every waiting caller hears it: were each batch to find out by itself, the last would wait for many
-                # timeouts, and a caller whose reply is never resolved waits for ever.
-                _resolve_all((*batch, *self._waiting), error)
-                self._waiting.clear()
+    def _enqueue(self, entry: _Entry | _Message) -> None:
+        if len(self._waiting) >= self._waiting_max:
+            raise BucketsBusy(f"{self._waiting_max} commands are waiting for Redis already")
+        self._waiting.append(entry)
+        if not self._travelling:
+            self._travelling = True
+            asyncio.get_running_loop().call_soon(self._depart)
 
-    async def _carry(self, batch: list[_Entry]) -> None:
-        """One trip after the other while somebody waits, over one connection of the client's pool. ``batch`` is what
-        travels at the moment."""
-        pool = self._client.connection_pool
-        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call] # theirs
-        try:
-            while batch:
-                replies = await _asked(connection, [entry.command for entry in batch])
-                for entry, reply in zip(batch, replies, strict=True):
-                    entry.resolve(reply)
-                batch[:] = self._board()
-        finally:
-            await pool.release(connection)
+    def _depart(self) -> None:
+        batch = self._board()
+        if not batch:
+            self._travelling = False
+            if self._quiet is not None and not self._quiet.done():
+                self._quiet.set_result(None)
+        elif self._wire is not None and not self._wire.closed:
+            self._wire.send(batch)
+        else:
+            self._opening = asyncio.create_task(self._open_for(batch))
 
-    def _board(self) -> list[_Entry]:
+    def _board(self) -> list[Entry]:
         """The next batch; callers that have left already need no trip. Empty: nobody waits."""
-        batch: list[_Entry] = []
+        batch: list[Entry] = []
         while self._waiting and len(batch) < self._batch_max:
             entry = self._waiting.popleft()
-            if not entry.reply.done():
+            if not entry.left:
                 batch.append(entry)
         return batch
 
+    async def _open_for(self, batch: list[Entry]) -> None:
+        try:
+            self._wire = Wire(await self._connected(), self._depart, self._lost)
+            self._wire.send(batch)
+        except Exception as error:
+            self._fail(batch, error)
 
-async def _asked(connection: AbstractConnection, commands: list[Command]) -> list[Any]:
-    """One trip; a failure closes the connection.
+    async def _connected(self) -> AbstractConnection:
+        """The connection, open and idle. Bounded by redis-py, as its URL and settings say."""
+        try:
+            if self._connection is None:
+                self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            else:
+                await self._connection.disconnect(nowait=True)
+                await self._connection.connect()  # type: ignore[no-untyped-call] # theirs, both
+            return self._connection
+        except (AttributeError, RuntimeError) as error:
+            # The other side has hung up meanwhile: redis-py's end is gone then, or the event loop's, which says so in
+            # its own way.
+            raise RedisConnectionError("the connection was closed") from error
 
-    Not through the client's own pipeline object, which packs the commands in Python and sets a timer for each reply:
-    together more than half of the CPU of a trip. Nor through the connection's own sending, which makes a task for it.
-    """
-    try:
-        # One bound for the whole trip.
-        async with asyncio.timeout(connection.socket_timeout):
-            await connection._send_packed_command([_packed(commands)])
-            return [await _reply(connection) for _ in commands]
-    except (AttributeError, RuntimeError) as error:
-        # The other side has hung up meanwhile: redis-py's end is gone then, or the event loop's, which says so in its
-        # own way.
-        await connection.disconnect(nowait=True)
-        raise RedisConnectionError("the connection was closed") from error
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        raise
+    def _lost(self, flying: Sequence[Entry], error: Exception) -> None:
+        self._wire = None
+        if flying:
+            self._fail(flying, error)
+
+    def _fail(self, flying: Sequence[Entry], error: Exception) -> None:
+        """Every waiting caller hears it: were each batch to find out by itself, the last would wait for many time-outs,
+        and a caller whose reply is never resolved waits for ever."""
+        waiting, self._waiting = self._waiting, deque()
+        for entry in (*flying, *waiting):
+            entry.resolve(error)
+        self._depart()
 
 
-def _packed(commands: list[Command]) -> bytes:
-    return b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type] # their stub: 1-tuples
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    """The next reply; an error that concerns one command only is returned."""
-    try:
-        return await connection.read_response(timeout=inf)
-    except ResponseError as error:
-        return error
+def _packed(command: Command) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type] # their stub: 1-tuples
+    return packed
 
 
 class ClusterRunner:
@@ -181,22 +218,28 @@ class ClusterRunner:
         self._started = False
 
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+        entry = _Entry(command, abandoned)
+        self._begin(entry)
+        return await entry.answer()
+
+    def tell(self, command: Command, told: Told) -> None:
+        self._begin(_Message(command, told))
+
+    async def aclose(self) -> None:
+        """Waits for what was sent, then closes the client."""
+        while self._open:
+            await asyncio.wait(self._open)
+        await self._client.aclose()
+
+    def _begin(self, entry: _Entry | _Message) -> None:
         if len(self._open) >= self._open_max:
             raise BucketsBusy(f"{self._open_max} commands are open to Redis already")
-        entry = _Entry(command, abandoned)
         # A task of its own, so that a caller who leaves does not cut the command off after it was sent.
         task = asyncio.create_task(self._resolve(entry))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-        return await entry.answer()
 
-    async def aclose(self) -> None:
-        """Waits for what was sent, then closes the client."""
-        if self._open:
-            await asyncio.wait(self._open)
-        await self._client.aclose()
-
-    async def _resolve(self, entry: _Entry) -> None:
+    async def _resolve(self, entry: _Entry | _Message) -> None:
         try:
             await self._pass_gate()
             try:
@@ -229,8 +272,3 @@ class ClusterRunner:
             if not self._started:
                 await self._client.initialize()
                 self._started = True
-
-
-def _resolve_all(entries: Iterable[_Entry], reply: object) -> None:
-    for entry in entries:
-        entry.resolve(reply)

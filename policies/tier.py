@@ -7,6 +7,7 @@ Values only, decoded from JSON or built by hand. This file decides nothing about
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
@@ -24,7 +25,7 @@ PER_REQUEST_MAX = 1000
 """Most calls nobody typed, or embeddings, that one request of a person may bring."""
 
 
-class Window(Struct, frozen=True):
+class Window(Struct, frozen=True, dict=True):
     """At most `limit` of something within any `seconds` seconds.
 
     `limit` is a number of requests or tokens, or nano-USD where `of` is "cost". A window may count one `route` (its
@@ -46,7 +47,7 @@ class Window(Struct, frozen=True):
         if self.seconds < 1:
             raise ValueError(f"window seconds must be at least 1, not {self.seconds}")
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Stable id: the limit is left out, so that raising it does not forget what was already used."""
         name = f"{self.scope}/{self.of}/{self.seconds}" if self.scope else f"{self.of}/{self.seconds}"

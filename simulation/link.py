@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from ledger.store import BankUnavailable
-from policies.buckets import Ask, Buckets, BucketsUnavailable, Look, Reading, Ticket
+from policies.buckets import Ask, Buckets, BucketsUnavailable, Ended, Look, Reading, Ticket, unheard
 from policies.decision import Deny
 from policies.tier import Window
 from simulation.bank import MemoryBank
@@ -167,6 +167,10 @@ class RemoteBuckets(Buckets):
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         await self._wire.ask("correct", (), lambda: _plain(self._buckets.correct(ticket, actual, forget=forget)))
 
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+        done = self._wire.ask("correct", (), lambda: _plain(self._buckets.correct(ticket, actual, forget=forget)))
+        asyncio.ensure_future(done).add_done_callback(lambda asked: ended(_failure(asked)))
+
     async def undo(self, ticket: Ticket) -> None:
         await self._wire.ask("undo", (), lambda: _plain(self._buckets.undo(ticket)))
 
@@ -191,6 +195,11 @@ class RemoteBuckets(Buckets):
 
     async def aclose(self) -> None:
         """The connections of a simulated process close with it."""
+
+
+def _failure(asked: asyncio.Future[None]) -> Exception | None:
+    failure = None if asked.cancelled() else asked.exception()
+    return failure if isinstance(failure, Exception) else None
 
 
 async def _plain(work: Awaitable[T]) -> T:

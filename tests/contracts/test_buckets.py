@@ -152,6 +152,15 @@ async def test_a_correction_takes_effect_where_the_call_was_counted(buckets: Buc
     assert await used(buckets, TOKENS) == [50]
 
 
+async def test_a_call_ends_without_anybody_waiting_before_what_is_asked_next(buckets: Buckets) -> None:
+    only = ask((TOKENS, 500), concurrency=1, idempotency="key")
+    told: list[Exception | None] = []
+    buckets.end(await admitted(buckets, only), [300], told.append, forget=True)
+    await admitted(buckets, replace(only, request_id="next"))
+    assert await used(buckets, TOKENS) == [800]
+    assert told == [None]
+
+
 async def test_a_correction_may_put_a_window_above_its_limit(buckets: Buckets) -> None:
     ticket = await admitted(buckets, ask((TOKENS, 10)))
     await buckets.correct(ticket, [5000])
@@ -323,8 +332,9 @@ async def test_clearing_empties_the_windows_and_leaves_open_calls_open(buckets: 
 async def test_a_ticket_and_a_reading_agree_on_how_full_the_windows_are(buckets: Buckets, clock: Clock) -> None:
     clock.now += 12_345
     ticket = await admitted(buckets, ask((REQUESTS, 1), (TOKENS, 10)))
-    assert (await buckets.read("wallet", "u", [REQUESTS, TOKENS])).levels == ticket.levels
-    assert ticket.levels[0] == Level(1, 60_655)
+    levels = tuple(Level(each.limit - each.remaining, each.reset_ms) for each in ticket.standings)
+    assert (await buckets.read("wallet", "u", [REQUESTS, TOKENS])).levels == levels
+    assert levels[0] == Level(1, 60_655)
 
 
 async def test_exactly_as_many_pass_at_once_as_the_limit_says(buckets: Buckets) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.buckets import Ask, Level, Ticket, strictest_standings, window_denial
+from policies.buckets import Ask, Ticket, window_denial
 from policies.decision import Standing
 from policies.tier import Window
 
@@ -10,26 +10,34 @@ MINUTE, DAY = Window(10, "requests", 60), Window(100, "requests", 86400)
 TOKENS = Window(1000, "tokens", 60)
 
 
+def ticket(now_ms: int, *rows: tuple[Window, int, int]) -> Ticket:
+    """After a call in these windows: each with what is used, and the bucket of the newest."""
+    windows, used, places = zip(*rows, strict=True)
+    return Ticket(Ask("w", "u", "r", rules=tuple((window, 1) for window in windows)), places, used, now_ms)
+
+
 def test_of_each_kind_the_window_with_the_least_left_is_shown() -> None:
-    levels = [Level(2, 60_000), Level(95, 5_000), Level(10, 1)]
-    assert strictest_standings([MINUTE, DAY, TOKENS], levels) == (
-        Standing("requests", 100, 5, 5_000),
-        Standing("tokens", 1000, 990, 1),
+    assert ticket(5_500, (MINUTE, 2, 5), (DAY, 95, 0), (TOKENS, 10, 5)).standings == (
+        Standing("requests", 100, 5, 87_840_000 - 5_500),
+        Standing("tokens", 1000, 990, 60_500),
     )
 
 
 def test_of_windows_with_as_much_left_the_slower_one_is_shown() -> None:
-    standings = strictest_standings([MINUTE, DAY], [Level(0, 60_000), Level(90, 86_400_000)])
-    assert standings == (Standing("requests", 100, 10, 86_400_000),)
+    for rows in ((MINUTE, 1, 5), (DAY, 91, 0)), ((DAY, 91, 0), (MINUTE, 1, 5)):
+        assert ticket(0, *rows).standings == (Standing("requests", 100, 9, 87_840_000),)
 
 
 def test_a_window_above_its_limit_has_nothing_left_rather_than_less() -> None:
-    assert strictest_standings([MINUTE], [Level(99, 1)])[0].remaining == 0
+    assert ticket(0, (MINUTE, 99, 1)).standings[0].remaining == 0
+
+
+def test_what_is_not_used_needs_no_time_to_come_back() -> None:
+    assert ticket(0, (MINUTE, 0, 1)).standings[0].reset_ms == 0
 
 
 def test_a_ticket_shows_the_standings_after_its_call() -> None:
-    ticket = Ticket(Ask("w", "u", "r", rules=((MINUTE, 1),)), places=(5,), used=(4,), now_ms=5_500)
-    assert ticket.standings == (Standing("requests", 10, 6, 60_500),)
+    assert ticket(5_500, (MINUTE, 4, 5)).standings == (Standing("requests", 10, 6, 60_500),)
 
 
 def test_a_refusal_that_no_wait_can_lift_says_zero() -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Look, Reading, Ticket
+from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Ended, Look, Reading, Ticket, unheard
 from policies.buckets_fallback import BucketsWithFallback, OnFailure, shared
 from policies.buckets_memory import BucketsMemory
 from policies.buckets_redis import BucketsRedis, connect
@@ -39,6 +39,12 @@ class Flaky:
 
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         await self._place().correct(ticket, actual, forget=forget)
+
+    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+        try:
+            self._place().end(ticket, actual, ended, forget=forget)
+        except (BucketsUnavailable, BucketsBusy) as failure:
+            ended(failure)
 
     async def undo(self, ticket: Ticket) -> None:
         await self._place().undo(ticket)
@@ -154,13 +160,29 @@ async def test_tickets_are_ended_where_they_were_made(buckets: BucketsWithFallba
 async def test_a_call_that_runs_when_it_goes_away_ends_without_an_error(
     buckets: BucketsWithFallback, primary: Flaky
 ) -> None:
-    first, second = await admitted(buckets, ask(3)), await admitted(buckets, ask(3))
+    first, second, third = [await admitted(buckets, ask(3)) for _ in range(3)]
     primary.failure = BucketsUnavailable("gone")
     await buckets.renew([first, second])
     await buckets.correct(first, [1])
     await buckets.undo(second)
+    buckets.end(third, [1])
+    assert (buckets.degraded, buckets.corrections_lost) == (True, 3)
+    assert await used(primary.well) == 9, "the estimate stands"
+
+
+async def test_a_call_that_ends_unheard_is_noticed_where_it_cannot(
+    buckets: BucketsWithFallback, primary: Flaky
+) -> None:
+    first, second = await admitted(buckets, ask(3)), await admitted(buckets, ask(3))
+    primary.failure = BucketsBusy("full")
+    buckets.end(first, [1])
+    assert (buckets.degraded, buckets.corrections_lost) == (False, 1)
+    primary.failure = BucketsUnavailable("gone")
+    buckets.end(second, [1])
     assert (buckets.degraded, buckets.corrections_lost) == (True, 2)
-    assert await used(primary.well) == 6, "the estimate stands"
+    local = await admitted(buckets, ask(3))
+    buckets.end(local, [1])
+    assert (await used(buckets._local), buckets.corrections_lost) == (1, 2)
 
 
 async def test_the_operator_may_choose_to_refuse_instead(primary: Flaky) -> None:

@@ -188,6 +188,27 @@ async def test_forgotten_scripts_are_loaded_again(buckets: BucketsRedis, client:
     assert sum(isinstance(answer, Ticket) for answer in answers) == WINDOWS[2].limit
 
 
+async def test_a_call_ends_unheard_also_where_the_script_was_forgotten(buckets: BucketsRedis, client: Redis) -> None:
+    ticket = _admitted(await buckets.admit(ask((WINDOWS[4], 5))))
+    told: list[Exception | None] = []
+    await client.script_flush()
+    buckets.end(ticket, [2], told.append)
+    await buckets.aclose()
+    assert told == [None]
+    assert await client.hget("fb:{wallet}:u:w:" + WINDOWS[4].name, "t") == b"2"
+
+
+async def test_who_ends_a_call_unheard_is_told_why_it_could_not(redis_url: str) -> None:
+    ticket, told = Ticket(ask(), (), (), 0), list[Exception | None]()
+    away, busy = BucketsRedis(connect("redis://127.0.0.1:1")), BucketsRedis(connect(redis_url))
+    away.end(ticket, [], told.append)
+    busy._runner._waiting_max = 0  # type: ignore[attr-defined] # of the runner for a single server
+    busy.end(ticket, [], told.append)
+    await away.aclose()
+    await busy.aclose()
+    assert [type(failure) for failure in told] == [BucketsBusy, BucketsUnavailable]
+
+
 async def test_a_caller_who_leaves_while_asking_is_not_counted(buckets: BucketsRedis, client: Redis) -> None:
     await buckets.ping()
     for turns in range(6):
@@ -195,7 +216,8 @@ async def test_a_caller_who_leaves_while_asking_is_not_counted(buckets: BucketsR
         staying = asyncio.create_task(buckets.admit(ask((WINDOWS[4], 1))))
         for _ in range(turns):
             await asyncio.sleep(0)
-        leaving.cancel()
+        if not leaving.cancel():
+            await buckets.undo(_admitted(leaving.result()))  # whose answer was quicker
         assert isinstance(await staying, Ticket), "the one who stays does not suffer"
     await buckets.aclose()
     assert await client.hget("fb:{wallet}:u:w:" + WINDOWS[4].name, "t") == b"6"
@@ -269,6 +291,11 @@ async def test_a_pool_that_is_exhausted_here_is_not_redis_being_away(redis_url: 
     assert isinstance(caught.value.__cause__, MaxConnectionsError)
     await client.connection_pool.release(held)
     await buckets.aclose()
+
+
+def _admitted(answer: Ticket | Deny) -> Ticket:
+    assert isinstance(answer, Ticket)
+    return answer
 
 
 def _text(key: bytes | str) -> str:

@@ -272,3 +272,32 @@ async def test_limits_hold_on_a_cluster(cluster_url: str) -> None:
     await buckets.clear(wallets[0], "u", [window, other])
     await buckets.ping()
     await buckets.aclose()
+
+
+async def test_who_does_not_wait_is_told_in_the_order_in_which_was_asked(single: Redis) -> None:
+    runner = PipelineRunner(single)
+    told: list[Any] = []
+    runner.tell(("INCR", "n"), told.append)
+    runner.tell(("HGET", "n", "f"), told.append)
+    assert await runner.run(("INCR", "n")) == 2
+    assert told[0] == 1 and isinstance(told[1], ResponseError)
+    runner.tell(("INCR", "n"), told.append)
+    await runner.aclose()
+    assert told[2] == 3, "what was sent is brought to its end"
+
+
+async def test_a_cluster_tells_who_does_not_wait(cluster_url: str) -> None:
+    runner = ClusterRunner(RedisCluster.from_url(cluster_url))
+    told: list[Any] = []
+    runner.tell(("SET", "{a}told", "x"), told.append)
+    await runner.aclose()
+    assert told == [True]
+
+
+async def test_a_connection_that_was_lost_is_opened_again_by_the_next_command(single: Redis, redis_url: str) -> None:
+    runner = PipelineRunner(Redis.from_url(redis_url))
+    for _ in range(3):
+        assert await runner.run(("PING",)) == b"PONG"
+        await single.client_kill_filter(skipme=True, _type="normal")
+        await asyncio.sleep(0.05)
+    await runner.aclose()
