@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from ledger.money import format_usd
 from ledger.poster import Poster
 from ledger.teller import void as void_of
 from ledger.usage import Usage, UsageSource
-from policies.buckets import Buckets, BucketsBusy, BucketsUnavailable
+from policies.buckets import Buckets
 from policies.estimate import PPM, RunningP90, RunningRatio
 from policies.tier import Window
 
@@ -113,10 +112,13 @@ class Books:
         """The call consumed nothing: its hold is given back, no charge is made."""
         self._poster.submit(void_of(story.request_id, admission.wallet_id, admission.facts))
 
-    def correct(self, admission: Admission, story: Story) -> asyncio.Task[None]:
+    def correct(self, admission: Admission, story: Story) -> None:
         """Begin to correct the windows and give the slot back. Called before the caller sees the end of its answer: a
-        caller who may run one call at a time begins the next one at once, and must find the slot free."""
-        return asyncio.create_task(self._correct(admission, story))
+        caller who may run one call at a time begins the next one at once, and must find the slot free. Where that
+        cannot be delivered, the slot frees itself, and the windows pass."""
+        actual = [_actual(window, story) for window, _ in admission.ticket.ask.rules]
+        # What consumed nothing may be made again under the same idempotency key.
+        self._buckets.end(admission.ticket, actual, forget=story.reading is None)
 
     def refused(self, route: str, refusal: Refusal, request_id: UUID) -> None:
         """A call that ended before it was known what it is: wrong key, no body, not JSON."""
@@ -127,18 +129,10 @@ class Books:
 
     async def close(self, pump: Pump) -> None:
         """The last lines of a call: windows and slot, metrics, log."""
-        if pump.admission is not None:
-            await (pump.corrected or self.correct(pump.admission, pump.story))
+        if pump.admission is not None and not pump.corrected:
+            self.correct(pump.admission, pump.story)
         self._count(pump)
         self._log.write(self._line(pump))
-
-    async def _correct(self, admission: Admission, story: Story) -> None:
-        actual = [_actual(window, story) for window, _ in admission.ticket.ask.rules]
-        try:
-            # What consumed nothing may be made again under the same idempotency key.
-            await self._buckets.correct(admission.ticket, actual, forget=story.reading is None)
-        except (BucketsUnavailable, BucketsBusy):
-            return  # the slot frees itself, the windows pass
 
     def _count(self, pump: Pump) -> None:
         story, metrics = pump.story, self._metrics

@@ -79,7 +79,7 @@ class Pump:
         self.payment: Payment | None = None  # from the admission on
         self.patience = _NO_PATIENCE
         self.deaf_since = 0.0  # nobody listens since then, but the answer is read to its end
-        self.corrected: asyncio.Task[None] | None = None  # windows and slot, from the settlement on
+        self.corrected = False  # windows and slot, from the settlement on
         self.answered = False  # the last byte of a reply, whichever, was handed to the server
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
         self._scope = scope
@@ -392,7 +392,8 @@ class Pump:
             reading = await self._read_meter()
             story.reading = payment.within_hold(reading) if payment.beyond else reading
             books.post(story, payment.admission, payment.answering, story.reading, outcome, self._variant)
-        self.corrected = books.correct(payment.admission, story)
+        books.correct(payment.admission, story)
+        self.corrected = True
         self._closing = False
 
     async def _last_lines(self) -> None:
