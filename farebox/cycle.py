@@ -1,4 +1,4 @@
-"""One request and its reply on a caller's connection: uvicorn's, with a shorter way out for a reply.
+"""One request and its reply on a caller's connection: uvicorn's, with a shorter way in and out.
 
 A stream's pieces may leave without a message each: who sends ``farebox.write`` behind a head finds ``write`` in it.
 Headers come checked from ``gateway/headers.py``; here the whole head is looked at once more instead of every field.
@@ -7,19 +7,128 @@ What is not usual goes uvicorn's own way.
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from gateway.downstream import WRITE
 
 _BODILESS = (204, 304)
+_FRAMING = (b"connection", b"transfer-encoding")
+
+
+class Line(Protocol):
+    """What a cycle asks of its connection, in uvicorn's words."""
+
+    transport: asyncio.Transport
+    flow: Any
+    logger: Any
+    server_state: Any
+    tasks: Any
+
+    def on_response_complete(self) -> None: ...
+
+
+class _Nobody:
+    """Stands for the event of a request of which nobody waits to hear."""
+
+    def set(self) -> None:
+        """Nobody hears it."""
+
+
+_NOBODY: Any = _Nobody()
 
 
 class Cycle(RequestResponseCycle):
-    """As uvicorn makes one for each request. The head of a reply whose length is known waits for its body."""
+    """As uvicorn makes one for each request. The head of a reply whose length is known waits for its body. It is a
+    ``gateway.downstream.Caller``, too."""
 
+    task: asyncio.Task[None]
+    access_log = False
+    message_event = _NOBODY
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding = None
+    expected_content_length = 0
+    _taken = False  # the body was
     _waiting = b""
+    _tell: Callable[[], None] | None = None
+
+    def __init__(self, line: Line, scope: dict[str, Any], expects_100_continue: bool, keep_alive: bool) -> None:
+        self.scope: Any = scope
+        self.transport = line.transport
+        self.flow = line.flow
+        self.logger = line.logger
+        self.default_headers = line.server_state.default_headers
+        self.waiting_for_100_continue = expects_100_continue
+        self.keep_alive = keep_alive
+        self.on_response = line.on_response_complete
+        self.body = bytearray()
+        self._tasks = line.tasks
+
+    async def run_asgi(self, app: Any) -> None:
+        """The whole request. An application that ends without a whole reply is an error of ours."""
+        try:
+            await app(self.scope, self.receive, self.send)
+            if not self.response_complete and not self.disconnected:
+                await self._ended_early("ASGI callable returned without a whole response.")
+        except BaseException as error:
+            await self._ended_early("Exception in ASGI application\n", error)
+        finally:
+            self.on_response = _nothing
+            self._tasks.discard(self)
+
+    async def _ended_early(self, why: str, error: BaseException | None = None) -> None:
+        self.logger.error(why, exc_info=error)
+        if self.response_started:
+            self.transport.close()
+        else:
+            await self.send_500_response()
+
+    # The caller ---------------------------------------------------------------------------------------------------
+
+    def take_body(self) -> bytes | None:
+        """See ``Caller``. Who wants to be asked for a body, or has left, is left to ``receive``."""
+        if self.more_body or self.waiting_for_100_continue or self.disconnected:
+            return None
+        body, self.body, self._taken = bytes(self.body), bytearray(), True
+        return body
+
+    async def receive(self) -> Any:
+        """A message for the application."""
+        if self.message_event is _NOBODY:
+            self.message_event = asyncio.Event()
+            if self.body or not (self.more_body or self._taken):
+                self.message_event.set()
+        return await super().receive()
+
+    def when_gone(self, tell: Callable[[], None] | None) -> None:
+        """See ``Caller``. That a caller leaves is seen only while its connection is read."""
+        self._tell = tell
+        if tell is not None:
+            self.flow.resume_reading()
+            if self.disconnected:
+                self.gone()
+
+    def cancel(self, msg: str | None = None) -> None:
+        """End it: who wants to be told that the caller is gone ends by itself, and in good order."""
+        if self._tell is not None:
+            self._tell()
+        else:
+            self.task.cancel(msg)
+
+    def gone(self) -> None:
+        """The connection is lost."""
+        tell, self._tell = self._tell, None
+        if tell is not None and not self.response_complete:
+            self.disconnected = True
+            tell()
+
+    # The reply ----------------------------------------------------------------------------------------------------
 
     async def send(self, message: Any) -> None:
         """A message of the application's. Raises RuntimeError for a head that would hold other fields than it says."""
@@ -39,18 +148,19 @@ class Cycle(RequestResponseCycle):
 
     def _written(self, message: Any) -> bool:
         """Whether the message was usual, and has left."""
-        kind, body = message["type"], message.get("body", b"")
-        if kind == "http.response.start" and not self.response_started:
-            return self._began(message["status"], message.get("headers", []))
+        kind = message["type"]
+        if kind == "http.response.start":
+            return not self.response_started and self._began(message["status"], message.get("headers", []))
         if kind == WRITE:
             message["write"] = self.write
             return True
         if kind != "http.response.body" or self.response_complete:
             return False
-        if message.get("more_body") and self.write(body):
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if more and self.write(body):
             return True
         head, self._waiting = self._waiting, b""
-        if head and len(body) == self.expected_content_length and not message.get("more_body"):
+        if head and not more and len(body) == self.expected_content_length:
             self._whole(head + body)
             return True
         if head:
@@ -66,33 +176,26 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
     def _began(self, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
-        head = self._head(status, headers)
-        if head is None:
-            return False
-        if self.chunked_encoding:
-            self.transport.write(head)
-        else:
-            self._waiting = head
-        return True
-
-    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes | None:
-        """The head as it leaves; None where it is not for this class to write."""
-        length: bytes | None = None
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self.default_headers, *headers):
-            name = name.lower()
-            if name == b"content-length":
-                length = value
-            elif name in (b"connection", b"transfer-encoding"):
-                return None
-            lines += (name, b": ", value, b"\r\n")
+        """Whether the head is one for this class to write: it has left, or waits for its body."""
         if status in _BODILESS or not self.keep_alive or self.scope["method"] == "HEAD":
-            return None
-        lines.append(b"transfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(headers) + len(self.default_headers) + 2 + (length is None) or b"\0" in head:
+            return False
+        fields = [*self.default_headers, *headers]
+        named = {name.lower(): value for name, value in fields}
+        if any(name in named for name in _FRAMING):
+            return False
+        length = named.get(b"content-length")
+        lines = b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in fields])
+        if lines.count(b"\n") != len(fields) or b"\0" in lines:
             raise RuntimeError("a header holds a line end")
         self.response_started, self.waiting_for_100_continue = True, False
-        self.chunked_encoding = length is None
-        self.expected_content_length = 0 if length is None else int(length)
-        return head
+        if length is None:
+            self.chunked_encoding = True
+            self.transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n" % (STATUS_LINE[status], lines))
+        else:
+            self.chunked_encoding, self.expected_content_length = False, int(length)
+            self._waiting = b"%b%b\r\n" % (STATUS_LINE[status], lines)
+        return True
+
+
+def _nothing() -> None:
+    """The reply is no longer waited for."""

@@ -1,14 +1,15 @@
 """The caller's side of a call: read the body within its bounds, send, notice that the caller has left.
 
 Speaks ASGI (3.0) and nothing of money or backends. What is written to a caller who left vanishes without an error with
-some servers and with one at others; both are the same to us, and leaving is learnt from ``receive`` alone.
+some servers and with one at others; both are the same to us, and leaving is learnt from ``receive``, or from a
+``Caller`` where the server has one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.errors import Refusal
 from gateway.language import sentence
@@ -24,6 +25,10 @@ Headers = list[tuple[bytes, bytes]]
 WRITE = "farebox.write"
 """The extension of a server whose streams can be written without a message for each piece (docs/architecture.md)."""
 
+CALLER = "farebox.caller"
+"""The extension of a server that says of its caller more than ASGI does: in the scope's, a weak reference to a
+``Caller``."""
+
 _BODY, _UPLOAD = "body_bytes_max", "upload_bytes_max"  # the bounds, by the names of their settings
 
 
@@ -31,16 +36,38 @@ class CallerLeft(Exception):
     """The caller closed the connection before its request was whole."""
 
 
+class Caller(Protocol):
+    """A caller as Farebox's own server knows it. Its server cancels no task because a caller leaves."""
+
+    def take_body(self) -> bytes | None:
+        """The body of the request, once and without waiting; None while not all of it is here."""
+        ...
+
+    def when_gone(self, tell: Callable[[], None] | None) -> None:
+        """Tell that the caller has left before its reply was complete: when it does, or at once if it has. None:
+        nobody wants to know any more."""
+        ...
+
+
+def caller_of(scope: Scope) -> Caller | None:
+    """What the server says of its caller; None from a server that speaks plain ASGI."""
+    known = scope.get("extensions", {}).get(CALLER)
+    return None if known is None else known()
+
+
 async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:
     """The whole request body. Raises Refusal (request_too_large, request_timeout) or CallerLeft."""
     _check_head(scope, bytes_max, _BODY)
-    message = await _receive(receive, timeout_s)
-    if not message.get("more_body"):
-        body = message.get("body", b"")
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max, _BODY)
-        return bytes(body)
-    return await _read_on(message, receive, bytes_max, timeout_s)
+    caller = caller_of(scope)
+    body = caller.take_body() if caller is not None else None
+    if body is None:
+        message = await _receive(receive, timeout_s)
+        if message.get("more_body"):
+            return await _read_on(message, receive, bytes_max, timeout_s)
+        body = bytes(message.get("body", b""))
+    if len(body) > bytes_max:
+        raise _too_large(bytes_max, _BODY)
+    return body
 
 
 async def _read_on(message: Message, receive: Receive, bytes_max: int, timeout_s: float) -> bytes:

@@ -6,7 +6,7 @@ Knows the catalogue and the settings; the connection itself is ``upstream.py``'s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from config.catalog import Catalog, Upstream
@@ -33,7 +33,7 @@ class Patience(NamedTuple):
 
 
 class Forwarder:
-    """One for each process. Targets are made once for each catalogue."""
+    """One for each process. Targets and patience are made once for each catalogue."""
 
     def __init__(
         self, upstreams: Upstreams, catalog: Callable[[], Catalog], timeouts: Timeouts, limits: Limits
@@ -44,8 +44,9 @@ class Forwarder:
         self.limits = limits
         self._for: Catalog | None = None
         self._targets: dict[str, Target] = {}
+        self._patience: dict[str, Patience] = {}
 
-    async def open(
+    def open(
         self,
         surface: Surface,
         request: Request,
@@ -55,17 +56,20 @@ class Forwarder:
         headers: Headers,
         output_cap: int | None,
         sent: Sent,
-    ) -> Reply:
-        """The head of the candidate's reply. ``sent`` is told when the request leaves, and of each piece of one that
-        lies on disk. Raises UpstreamFailure."""
-        upstream = self._catalog().upstream(candidate.model.upstream)
+    ) -> Awaitable[Reply]:
+        """The head of the candidate's reply, to be awaited. ``sent`` is told when the request leaves, and of each piece
+        of one that lies on disk. Raises UpstreamFailure."""
+        catalog = self._looked_at()
+        upstream = catalog.upstream(candidate.model.upstream)
         if upstream is None:
             raise UpstreamFailure("connect", f"no upstream {candidate.model.upstream}")
         body = surface.rewrite(request, candidate.model.upstream_model, output_cap)
-        target = self._target(upstream)
+        target = self._targets.get(upstream.name)
+        if target is None:
+            target = self._targets[upstream.name] = target_of(upstream)
         outgoing = to_upstream(headers, target, request_id)
         sent(time.monotonic(), isinstance(body, bytes))
-        return await self._upstreams.open(
+        return self._upstreams.open(
             target,
             path=surface.path,
             body=body if isinstance(body, bytes) else _Leaving(body, sent),
@@ -76,7 +80,14 @@ class Forwarder:
     def patience(self, candidate: Candidate) -> Patience:
         """The upstream's own timeouts over the settings', but for the total: how long a hold may stay in quarantine
         follows from the settings', so no upstream may take longer."""
-        upstream, default = self._catalog().upstream(candidate.model.upstream), self._defaults
+        catalog, name = self._looked_at(), candidate.model.upstream
+        patience = self._patience.get(name)
+        if patience is None:
+            patience = self._patience[name] = self._patience_with(catalog.upstream(name))
+        return patience
+
+    def _patience_with(self, upstream: Upstream | None) -> Patience:
+        default = self._defaults
         if upstream is None:
             return Patience(default.connect_s, default.first_byte_s, default.idle_s, default.total_s)
         own = upstream.timeouts
@@ -87,14 +98,12 @@ class Forwarder:
             min(own.total_s or default.total_s, default.total_s),
         )
 
-    def _target(self, upstream: Upstream) -> Target:
+    def _looked_at(self) -> Catalog:
+        """The catalogue in force; what was made for another one is let go."""
         catalog = self._catalog()
         if catalog is not self._for:
-            self._for, self._targets = catalog, {}
-        target = self._targets.get(upstream.name)
-        if target is None:
-            target = self._targets[upstream.name] = target_of(upstream)
-        return target
+            self._for, self._targets, self._patience = catalog, {}, {}
+        return catalog
 
 
 class _Leaving:

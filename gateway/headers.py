@@ -77,15 +77,12 @@ def _credential(target: Target) -> Pair:
 def to_downstream(reply_headers: Iterable[Pair], extra: Iterable[Pair]) -> list[Pair]:
     """The headers of the reply to the caller: the backend's that may cross, lower-case, then ``extra``, which wins."""
     extra = list(extra)
-    reply = [(name.lower(), value) for name, value in reply_headers]
-    barred = _NOT_DOWNSTREAM.union(_named_in_connection(reply), (name for name, _ in extra))
-    crossing = [pair for pair in reply if pair[0] not in barred and _may_cross(pair)]
-    return crossing + extra
-
-
-def _may_cross(pair: Pair) -> bool:
-    return not pair[0].startswith(_NOT_DOWNSTREAM_PREFIXES) and not _UNSAFE.search(pair[1])
-
-
-def _named_in_connection(reply: list[Pair]) -> list[bytes]:
-    return [option.strip().lower() for name, value in reply if name == b"connection" for option in value.split(b",")]
+    own = {name for name, _ in extra}
+    crossing, hops = list[Pair](), list[bytes]()
+    for name, value in reply_headers:
+        name = name.lower()
+        if name == b"connection":
+            hops += [option.strip().lower() for option in value.split(b",")]
+        elif not (name in _NOT_DOWNSTREAM or name in own or name.startswith(_NOT_DOWNSTREAM_PREFIXES)):
+            crossing.append((name, value))
+    return [pair for pair in crossing if not (pair[0] in hops or _UNSAFE.search(pair[1]))] + extra

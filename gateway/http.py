@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import yarl
-from aiohttp.connector import Connection
 from httpx import (
     AsyncBaseTransport,
     AsyncByteStream,
@@ -33,6 +32,7 @@ from httpx import (
     UnsupportedProtocol,
 )
 
+from gateway.idle import Idle, Lent
 from gateway.sockets import sockets
 from gateway.stored import Source
 from gateway.wire import Broken, Exchange, Headers, Lost, Sink, Wire
@@ -82,6 +82,7 @@ class AiohttpTransport(AsyncBaseTransport):
         self._verify = verify
         self._connector: _Connector | None = None
         self._places: dict[str, aiohttp.ClientRequest] = {}
+        self._idle = Idle(keepalive_s)
 
     async def open(
         self, method: str, url: str, headers: Headers, body: bytes | Source, connect_s: float | None
@@ -93,17 +94,8 @@ class AiohttpTransport(AsyncBaseTransport):
         """
         place = _place(url)
         head = _head(method, place, headers, len(body))
-        connection = await self._connected(place, connect_s)
-        wire = connection.protocol
-        assert isinstance(wire, Wire)
-
-        def release(again: bool) -> None:
-            if again:
-                connection.release()
-            else:
-                connection.close()
-
-        exchange = wire.ask(head, body, release)
+        lent = self._idle.take(place.server) or await self._connected(place, connect_s)
+        exchange = lent.wire.ask(head, body, lent.release)
         await exchange.head()
         return exchange
 
@@ -128,22 +120,25 @@ class AiohttpTransport(AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every socket. The transport opens a new pool if it is used again."""
         connector, self._connector = self._connector, None
+        self._idle.close()
         self._places.clear()
         if connector is not None:
             await connector.close()
 
-    async def _connected(self, place: _Place, connect_s: float | None) -> Connection:
+    async def _connected(self, place: _Place, connect_s: float | None) -> Lent:
         connector = self._connector or self._open()
         request = self._places.get(place.server)
         if request is None:
             # What aiohttp's pool wants to know of a request: where it goes.
             request = self._places[place.server] = aiohttp.ClientRequest("GET", place.url, loop=connector._loop)
         try:
-            return await connector.connect(request, [], _client_timeout(connect_s))
+            connection = await connector.connect(request, [], _client_timeout(connect_s))
         except TimeoutError as exc:
             raise ConnectTimeout("the connection was not made in time") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ConnectError(f"{type(exc).__name__}: {exc}"[:DETAIL_CHARS_MAX]) from exc
+        # Where sockets are counted, an idle one must be free for another server.
+        return Lent(connection, place.server, None if self._connections_max else self._idle)
 
     def _open(self) -> _Connector:
         # On first use, not in the constructor: aiohttp binds its connector to the running loop.
@@ -220,15 +215,13 @@ _OURS = (b"host", b"content-length", b"transfer-encoding", b"connection")
 
 def _head(method: str, place: _Place, headers: Headers, length: int) -> bytes:
     """The request's head. Raises ValueError where a field would become two."""
-    lines = [method.encode("ascii"), b" ", place.line]
-    for name, value in headers:
-        lines += (name, b": ", value, b"\r\n")
+    fields = b"".join([b"%b: %b\r\n" % field for field in headers])
+    count = len(headers) + 3
     if length or method not in _BODILESS:
-        lines.append(b"content-length: %d\r\n" % length)
-    lines.append(b"\r\n")
-    head = b"".join(lines)
-    wanted = 3 + len(headers) + bool(length or method not in _BODILESS)
-    if head.count(b"\n") != wanted or head.count(b"\r") != wanted:
+        fields += b"content-length: %d\r\n" % length
+        count += 1
+    head = b"%b %b%b\r\n" % (method.encode("ascii"), place.line, fields)
+    if head.count(b"\n") != count or head.count(b"\r") != count:
         raise ValueError("a header holds a line end")
     return head
 

@@ -1,6 +1,7 @@
 """One metered route as an ASGI endpoint: receive, identify, and hand the call to its pump.
 
-The rest of the story is ``pump.py``'s. This task only waits: for the call to end, or for the caller to leave.
+The rest of the story is ``pump.py``'s. Where the server is our own, the call is told in this very task, and the server
+tells when its caller has left. Elsewhere this task only waits: for the call to end, or for the caller to leave.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from config.catalog import Catalog
 from config.parts import Limits
 from gateway import multipart, sentences
 from gateway.call import BadRequest
-from gateway.downstream import CallerLeft, Headers, Receive, Scope, Send, read_body, send_reply, until_gone
+from gateway.downstream import (
+    Caller,
+    CallerLeft,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    caller_of,
+    read_body,
+    send_reply,
+    until_gone,
+)
 from gateway.errors import Refusal, internal
 from gateway.identity import Identity, ServiceKey
 from gateway.pump import RESTART_S, House, Pump
@@ -80,8 +92,19 @@ class Proxy:
             _log.exception("call failed before admission", extra={"request_id": str(request_id)})
             return await self._refuse(send, internal(), request_id)
         pump = Pump(story, scope, send, self._house)
+        caller = caller_of(scope)
+        if caller is not None:
+            return await self._run(pump, caller)
         pump.start()
         await self._attend(pump, receive)
+
+    async def _run(self, pump: Pump, caller: Caller) -> None:
+        """The call in this task, which nobody cancels because its caller leaves."""
+        caller.when_gone(lambda: pump.caller_left(drained_max=self._limits.drained_streams_max))
+        try:
+            await pump.run_here()
+        finally:
+            caller.when_gone(None)
 
     async def _attend(self, pump: Pump, receive: Receive) -> None:
         """Wait for the end of the call, and tell it when its caller has left."""

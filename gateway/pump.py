@@ -1,7 +1,8 @@
-"""The story of one call after its body was read: admit, forward, meter, settle. Runs as a task the server owns.
+"""The story of one call after its body was read: admit, forward, meter, settle.
 
-The request's own task may die at any time (the caller leaves, the server cancels it); this one always reaches its last
-lines: the hold is resolved once, the slot given back, one log line written. Whoever wants a call to end says why with
+It always reaches its last lines: the hold is resolved once, the slot given back, one log line written. A request's own
+task may die at any time with servers that cancel it when the caller leaves; then the story runs as a task of its own,
+which the server does not know. Whoever wants a call to end says why with
 ``stop``. A meter is a tap on the pipe, not a valve: bytes go on unchanged and at once, and only the end of the money
 holds them back.
 """
@@ -103,6 +104,15 @@ class Pump:
         self._house.pulse.pumps.add(self)
         self._task = asyncio.create_task(self.run())
         self._task.add_done_callback(self._over)
+
+    async def run_here(self) -> None:
+        """The whole call in the task of the caller of this, which nobody but ``stop`` cancels."""
+        self._house.pulse.pumps.add(self)
+        self._task = asyncio.current_task()
+        try:
+            await self.run()
+        finally:
+            self._close_upload()
 
     @property
     def done(self) -> bool:
@@ -443,10 +453,13 @@ class Pump:
     def _over(self, _: asyncio.Task[None]) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
-        if self.story.upload is not None:
-            self.story.upload.close()
+        self._close_upload()
         if self.broken_off is not None and not self.answered:
             self.broken_off()
+
+    def _close_upload(self) -> None:
+        if self.story.upload is not None:
+            self.story.upload.close()
 
     def _whole_sent(self) -> None:
         self.phase, self.answered = Phase.ENDING, True

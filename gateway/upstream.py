@@ -32,6 +32,7 @@ FailureKind = Literal[
 Headers = list[tuple[bytes, bytes]]
 
 _SAFE: frozenset[FailureKind] = frozenset(("connect", "connect_timeout"))
+_READ = (b"content-type", b"content-encoding", b"transfer-encoding")  # fields of a reply, all values as one list
 _FAILURES = (http.TransportError, http.Broken, http.Lost)
 _KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (http.ConnectTimeout, "connect_timeout"),
@@ -81,12 +82,18 @@ class Reply:
     apart from a buffer of some 128 KiB.
     """
 
-    __slots__ = ("_body", "content_type", "headers", "is_event_stream", "status")
+    __slots__ = ("_body", "content_type", "encodings", "headers", "is_event_stream", "status")
 
     def __init__(self, status: int, headers: Headers, body: Body) -> None:
         self.status = status
         self.headers = headers
-        self.content_type = _value(headers, b"content-type").decode("latin-1")
+        said = dict.fromkeys(_READ, b"")
+        for name, value in headers:
+            if (name := name.lower()) in said:
+                said[name] = b"%b, %b" % (said[name], value) if said[name] else value
+        content_type, *encodings = said.values()
+        self.content_type = content_type.decode("latin-1")
+        self.encodings = encodings  # of the content and of the transfer
         media_type = self.content_type.partition(";")[0].strip().lower()
         self.is_event_stream = media_type == "text/event-stream"
         self._body = body
@@ -111,13 +118,16 @@ class Reply:
         UpstreamFailure."""
         pieces: list[bytes] = []
         room = limit
-        while piece := await self.read():
-            arrived()
-            pieces.append(piece)
-            room -= len(piece)
-            if room < 0:
-                self.close()
-                raise TooLarge(limit)
+        try:
+            while piece := await self._body.read():
+                arrived()
+                pieces.append(piece)
+                room -= len(piece)
+                if room < 0:
+                    self.close()
+                    raise TooLarge(limit)
+        except _FAILURES as exc:
+            raise _failure(exc) from exc
         return b"".join(pieces)
 
     def close(self) -> None:
@@ -172,8 +182,7 @@ class Upstreams:
 
 def _checked(reply: Reply) -> Reply:
     """The reply if it is one the gateway can read; otherwise it is closed and UpstreamFailure is raised."""
-    encoding = _value(reply.headers, b"content-encoding").strip().lower()
-    transfer = _value(reply.headers, b"transfer-encoding").strip().lower()
+    encoding, transfer = (said.strip().lower() for said in reply.encodings)
     if encoding not in (b"", b"identity") or transfer not in (b"", b"chunked"):
         reply.close()
         raise UpstreamFailure("encoding", f"content-encoding {encoding!r}, transfer-encoding {transfer!r}")
@@ -181,11 +190,6 @@ def _checked(reply: Reply) -> Reply:
         reply.close()
         raise UpstreamFailure("protocol", f"status {reply.status}")
     return reply
-
-
-def _value(headers: Headers, name: bytes) -> bytes:
-    """All values of a header as one list (RFC 9110 §5.3), ``b""`` where there is none."""
-    return b", ".join(value for key, value in headers if key.lower() == name)
 
 
 def _failure(exc: Exception) -> UpstreamFailure:

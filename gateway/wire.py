@@ -45,24 +45,24 @@ class Exchange:
         "_ended",
         "_error",
         "_loop",
-        "_pieces",
         "_sink",
-        "_size",
         "_waiter",
         "_wire",
         "headers",
+        "pieces",
         "release",
+        "size",
         "status",
     )
 
     def __init__(self, wire: Wire, release: Callable[[bool], None]) -> None:
         self.status = 0  # 0: the head has not come
         self.headers: Headers = []
+        self.pieces: list[bytes] = []  # what has come of the body and nobody has taken
+        self.size = 0  # of these
         self.release = release
         self._wire: Wire | None = wire  # None once this exchange is over
         self._loop = wire.loop
-        self._pieces: list[bytes] = []
-        self._size = 0
         self._ended = False
         self._error: Exception | None = None
         self._sink: Sink | None = None  # takes what comes while somebody waits in ``flow``
@@ -78,7 +78,7 @@ class Exchange:
     async def read(self) -> bytes:
         """What has come of the body, waiting for some; ``b""`` at its proper end. Raises Broken or Lost, after what
         came before. Cancelling closes the socket at once."""
-        while not self._pieces:
+        while not self.pieces:
             if self._error is not None:
                 raise self._error
             if self._ended:
@@ -91,7 +91,7 @@ class Exchange:
         at the body's proper end. Raises Broken or Lost, after what came before, and what the sink raises. Cancelling
         closes the socket at once."""
         while True:
-            if self._pieces:
+            if self.pieces:
                 if not sink(self._taken()):
                     return True
             elif self._error is not None:
@@ -103,22 +103,16 @@ class Exchange:
 
     def abort(self) -> None:
         """Close the socket now and let go of what is buffered; after the end it does nothing."""
-        self._pieces = []
+        self.pieces = []
         if self._wire is not None:
             self._wire.end(Lost("closed"))
 
     # For the wire -------------------------------------------------------------------------------------------------
 
-    def take(self, piece: bytes) -> bool:
-        """A piece of the body; ``arrived`` follows. False: the caller has enough for now."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        return self._size <= READ_BUFFER_BYTES
-
     def arrived(self) -> None:
         """All that one read of the socket gave is here."""
         waiter, sink = self._waiter, self._sink
-        if not self._pieces or waiter is None or waiter.done():
+        if waiter is None or waiter.done():
             return
         if sink is None:
             waiter.set_result(False)
@@ -150,7 +144,8 @@ class Exchange:
             self._waiter = self._sink = None
 
     def _taken(self) -> bytes:
-        pieces, self._pieces, size, self._size = self._pieces, [], self._size, 0
+        pieces, size = self.pieces, self.size
+        self.pieces, self.size = [], 0
         if size > READ_BUFFER_BYTES and self._wire is not None:
             self._wire.go_on()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -267,7 +262,8 @@ class Wire(asyncio.Protocol):
                 raise Broken("the head is too large")
         except (httptools.HttpParserError, Broken) as exc:
             self._broke(exc)
-        exchange.arrived()
+        if exchange.pieces:
+            exchange.arrived()
 
     def pause_writing(self) -> None:
         """The backend takes no more for now."""
@@ -309,8 +305,13 @@ class Wire(asyncio.Protocol):
         exchange.wake()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        if self._exchange is not None and not self._exchange.take(body) and not self._paused:
+        """A piece of the body; the exchange hears of it when all of this read is parsed."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        exchange.pieces.append(body)
+        exchange.size += len(body)
+        if exchange.size > READ_BUFFER_BYTES and not self._paused:
             self._paused = True
             assert self.transport is not None  # data has just come
             self.transport.pause_reading()

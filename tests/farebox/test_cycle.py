@@ -1,9 +1,10 @@
-"""The way of a reply to its caller: what is written, and that one field never becomes two."""
+"""A request and its reply: what is written, that one field never becomes two, and who hears that a caller has left."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,14 +42,12 @@ class Talk:
     def __init__(self, method: str = "POST", keep_alive: bool = True) -> None:
         self.line, self.ended = Line(), 0
         line: Any = self.line
-        log = logging.getLogger("test")
-        scope: Any = {"method": method}
         self.flow = FlowControl(line)
-        self.cycle = Cycle(
-            scope, line, self.flow, log, log, False, [DATE], asyncio.Event(), False, keep_alive, self.end
-        )
+        self.transport, self.logger, self.tasks = line, logging.getLogger("test"), set[Any]()
+        self.server_state = SimpleNamespace(default_headers=[DATE])
+        self.cycle = Cycle(self, {"method": method}, False, keep_alive)
 
-    def end(self) -> None:
+    def on_response_complete(self) -> None:
         self.ended += 1
 
     async def reply(self, status: int, headers: list[tuple[bytes, bytes]], *pieces: bytes) -> bytes:
@@ -182,3 +181,131 @@ async def test_a_server_that_is_to_end_closes_behind_a_reply_that_had_begun() ->
     talk.cycle.keep_alive = False
     await talk.cycle.send({"type": "http.response.body", "body": b"one"})
     assert talk.line.closed and talk.ended == 1
+
+
+async def test_a_body_that_is_here_is_taken_once_and_one_that_is_not_is_left_to_come() -> None:
+    talk = Talk()
+    talk.cycle.body += b"half"
+    assert talk.cycle.take_body() is None
+    talk.cycle.body += b"whole"
+    talk.cycle.more_body = False
+    assert talk.cycle.take_body() == b"halfwhole" and talk.cycle.take_body() == b""
+
+
+@pytest.mark.parametrize("state", ["waiting_for_100_continue", "disconnected"])
+async def test_a_body_to_be_asked_for_or_without_its_caller_is_not_taken(state: str) -> None:
+    talk = Talk()
+    talk.cycle.more_body = False
+    setattr(talk.cycle, state, True)
+    assert talk.cycle.take_body() is None
+
+
+async def test_that_the_caller_has_left_is_told_once() -> None:
+    talk, told = Talk(), list[str]()
+    talk.flow.pause_reading()
+    talk.cycle.when_gone(lambda: told.append("gone"))
+    assert not talk.flow.read_paused  # else nobody would see it
+    talk.cycle.gone()
+    talk.cycle.gone()
+    assert told == ["gone"] and talk.cycle.disconnected
+
+
+async def test_that_the_caller_left_before_anybody_asked_is_told_at_once() -> None:
+    talk, told = Talk(), list[str]()
+    talk.cycle.disconnected = True
+    talk.cycle.when_gone(lambda: told.append("gone"))
+    assert told == ["gone"]
+
+
+async def test_a_caller_who_has_the_whole_reply_or_is_asked_about_no_longer_leaves_unnoticed() -> None:
+    talk, told = Talk(), list[str]()
+    talk.cycle.when_gone(lambda: told.append("gone"))
+    talk.cycle.when_gone(None)
+    talk.cycle.gone()
+    answered = Talk()
+    answered.cycle.when_gone(lambda: told.append("gone"))
+    await answered.reply(200, [(b"content-length", b"2")], b"ok")
+    answered.cycle.gone()
+    assert told == []
+
+
+async def test_what_the_server_ends_is_told_where_it_wants_to_be_and_cancelled_where_not() -> None:
+    talk, told = Talk(), list[str]()
+    talk.cycle.task = asyncio.create_task(asyncio.sleep(60))
+    talk.cycle.when_gone(lambda: told.append("gone"))
+    talk.cycle.cancel("enough")
+    assert told == ["gone"] and not talk.cycle.task.cancelling()
+    talk.cycle.when_gone(None)
+    talk.cycle.cancel("enough")
+    with pytest.raises(asyncio.CancelledError):
+        await talk.cycle.task
+
+
+async def test_who_receives_gets_the_body_and_then_waits_for_the_end() -> None:
+    talk = Talk()
+    talk.cycle.body += b"whole"
+    talk.cycle.more_body = False
+    assert await talk.cycle.receive() == {"type": "http.request", "body": b"whole", "more_body": False}
+    waiting = asyncio.ensure_future(talk.cycle.receive())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await talk.reply(200, [(b"content-length", b"2")], b"ok")
+    assert await waiting == {"type": "http.disconnect"}
+
+
+async def test_who_took_the_body_receives_nothing_but_the_end() -> None:
+    talk = Talk()
+    talk.cycle.body += b"whole"
+    talk.cycle.more_body = False
+    assert talk.cycle.take_body() == b"whole"
+    waiting = asyncio.ensure_future(talk.cycle.receive())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await talk.reply(200, [(b"content-length", b"2")], b"ok")
+    assert await waiting == {"type": "http.disconnect"}
+
+
+async def test_a_body_still_to_come_is_waited_for() -> None:
+    talk = Talk()
+    waiting = asyncio.ensure_future(talk.cycle.receive())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    talk.cycle.body += b"late"
+    talk.cycle.message_event.set()
+    assert (await waiting)["body"] == b"late"
+
+
+async def run(talk: Talk, app: Any) -> bytes:
+    talk.tasks.add(talk.cycle)
+    await talk.cycle.run_asgi(app)
+    assert not talk.tasks
+    return talk.line.written
+
+
+async def test_an_application_that_fails_before_its_reply_is_answered_for() -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("no")
+
+    async def says_nothing(scope: Any, receive: Any, send: Any) -> None:
+        """Not a word."""
+
+    for app in (fails, says_nothing):
+        talk = Talk()
+        assert (await run(talk, app)).startswith(b"HTTP/1.1 500 ") and talk.line.closed
+
+
+async def test_an_application_that_ends_in_the_middle_of_its_reply_is_broken_off() -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    talk = Talk()
+    assert (await run(talk, half)).startswith(b"HTTP/1.1 200 ") and talk.line.closed
+
+
+async def test_an_application_that_answers_leaves_the_connection_open() -> None:
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    talk = Talk()
+    assert (await run(talk, answers)).endswith(b"ok") and not talk.line.closed

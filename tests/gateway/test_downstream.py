@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
 
-from gateway.downstream import WRITE, CallerLeft, Message, Receive, hand_on, read_body, send_reply, until_gone, write_of
+from gateway.downstream import (
+    CALLER,
+    WRITE,
+    CallerLeft,
+    Message,
+    Receive,
+    hand_on,
+    read_body,
+    send_reply,
+    until_gone,
+    write_of,
+)
 from gateway.errors import Refusal
 
 GONE = {"type": "http.disconnect"}
@@ -156,6 +168,28 @@ async def test_a_compressed_body_is_not_handed_on() -> None:
     with pytest.raises(Refusal) as refused:
         await handed_on(caller(body(b"x")), headers=[(b"content-encoding", b"gzip")])
     assert refused.value.param == "content-encoding"
+
+
+class Known:
+    """A caller whose server has the body already."""
+
+    def __init__(self, body: bytes | None) -> None:
+        self.body = body
+
+    def take_body(self) -> bytes | None:
+        return self.body
+
+
+async def test_a_body_the_server_has_is_not_waited_for_and_has_the_same_bound() -> None:
+    async def reading(known: Known) -> bytes:
+        scope: Any = {"headers": [], "extensions": {CALLER: weakref.ref(known)}}
+        return await read_body(scope, caller(body(b"sent")), bytes_max=10, timeout_s=1)
+
+    assert await reading(Known(b"here")) == b"here"
+    assert await reading(Known(None)) == b"sent"
+    with pytest.raises(Refusal) as caught:
+        await reading(Known(b"x" * 11))
+    assert caught.value.code == "request_too_large"
 
 
 async def test_until_gone_passes_over_everything_else() -> None:

@@ -11,12 +11,15 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from farebox.connection import Connection
+from gateway import proxy
 from tests import house
 from tests.backend import Backend, Gate, Seen, Stall, Step, chat, head
 from tests.backend import stream as script
 from tests.house import Caller, Farebox
 from tests.streams import DONE, HELLO_TOKENS, SMALL, delta, stream, tokens, until, usage
 
+pytestmark = pytest.mark.usefixtures("telling")
 _AT_ONCE_S = 1.0  # promised are 0.2; a busy machine is no reason to fail
 _DRAINING = """
 [[models]]
@@ -29,6 +32,13 @@ prices = { input = "0.15", output = "0.60" }
 name = "single"
 concurrency = 1
 """
+
+
+@pytest.fixture(params=["own server", "plain ASGI"])
+def telling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in which a server may tell that a caller has left."""
+    if request.param == "plain ASGI":
+        monkeypatch.setattr(proxy, "caller_of", lambda scope: None)
 
 
 @pytest.fixture
@@ -159,14 +169,24 @@ async def test_reading_to_the_end_has_a_bound_in_time_and_in_number(farebox: Far
     assert not await farebox.broken()
 
 
-async def test_a_request_task_the_server_cancels_reaches_its_settlement(farebox: Farebox, backend: Backend) -> None:
+async def test_a_call_the_server_cancels_reaches_its_settlement(
+    farebox: Farebox, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Connection] = []
+    begin = Connection.connection_made
+
+    def begun(self: Connection, transport: asyncio.Transport) -> None:
+        made.append(self)
+        begin(self, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", begun)
     backend.answer = [*script([delta("one")], end=False), Stall()]
     ada = await farebox.caller(tier="single")
     with pytest.raises(aiohttp.ClientPayloadError):
         async with stream(farebox, ada) as reply:
             await reply.content.readany()
-            (task,) = [each for each in asyncio.all_tasks() if "run_asgi" in repr(each.get_coro())]
-            task.cancel()
+            (running,) = made[-1].tasks
+            running.cancel("the server waited long enough")
             await reply.read()
     await asyncio.wait_for(backend.requests[0].left.wait(), _AT_ONCE_S)
     charge = await farebox.charge()
