@@ -165,6 +165,10 @@ class EventFilter(StreamFilter):
         self._named = b""  # the name of an event whose data is still to come
         self._over = False  # [DONE] was seen: nothing begins behind it
 
+    def _usual(self, data: bytes) -> bool:
+        """Named events are read line by line."""
+        return False
+
     def close(self) -> bytes:
         """The backend has ended: judge and return what still waited. Without a line end it gets none."""
         rest = self._reader.close()

@@ -37,6 +37,7 @@ Cost = Callable[[Usage], dict[str, Any] | None]
 
 _BLANKS = (b"\n", b"\r\n", b"\r")
 _DATA = b"data:"
+_CHUNK = b"data: {"
 _NEEDLES = (*(key.encode() for key in GUARDED_KEYS), b"\\u")
 _PREFIXES = re.compile(r"[\s\ufeff]*(?:data:[\s\ufeff]*)*")
 _FIELD_STARTS = b"deir"  # data, event, id, retry: no JSON token begins with these letters
@@ -101,8 +102,27 @@ class StreamFilter:
 
     def feed(self, data: bytes) -> bytes:
         """Take what the backend sent, return what the caller gets now. Raises EventTooLarge."""
+        if data.endswith(b"\n\n") and data.startswith(_CHUNK) and self._usual(data):
+            return data
         block, lines = self._reader.feed(data)
         return self._pass(block, lines) if lines else b""
+
+    def _usual(self, data: bytes) -> bool:
+        """Take what nearly all of a stream is made of: one whole event of one line, of which nothing is altered or
+        held. False: it is something else, and nothing of it was taken."""
+        if data.count(b"\n") != 2 or b"\r" in data or self._held or self._dropped or self.done:
+            return False
+        if self._reader.waits or len(data) > self._limit:
+            return False
+        try:
+            chunk = fast_decode(data[5:])
+        except (ValueError, RecursionError):
+            return False
+        if chunk.usage is None and chunk.error is None and chunk.event is UNSET and chunk.selected_model_id is UNSET:
+            self._meter.take(chunk)
+            self._open = False
+            return True
+        return False
 
     def close(self) -> bytes:
         """The backend has ended: judge and return what still waited. Without a line end it gets none."""

@@ -135,8 +135,10 @@ class StreamMeter:
 
     def estimate(self) -> int:
         """Upper estimate of the output tokens so far, without counting any: cheap enough for every beat."""
-        self._fold()
-        return self._base + max(-(-self._bytes // BYTES_PER_TOKEN), self._deltas)
+        if self._fresh:
+            self._fold()
+        by_bytes = -(-self._bytes // BYTES_PER_TOKEN)
+        return self._base + (by_bytes if by_bytes > self._deltas else self._deltas)
 
     def anchor(self, text_tokens: int) -> None:
         """Take an exact count of `text()`, made since the last chunk, as the ground of further estimates."""
@@ -213,11 +215,12 @@ class StreamMeter:
             self._fold()
 
     def _fold(self) -> None:
-        if not self._fresh:
+        fresh = self._fresh
+        if not fresh:
             return
-        text = "".join(self._fresh)
-        self._deltas += len(self._fresh)
-        self._fresh.clear()
+        text = fresh[0] if len(fresh) == 1 else "".join(fresh)
+        self._deltas += len(fresh)
+        fresh.clear()
         self._covered = self._covered and not text
         self._bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         self._chars += len(text)

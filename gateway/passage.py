@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from gateway.downstream import Write
 from gateway.payment import Payment
 from gateway.story import Clock
 from gateway.surface import Tap
@@ -14,22 +15,23 @@ from gateway.surface import Tap
 class Call(Protocol):
     """What a passage asks of its call."""
 
-    def write(self, data: bytes) -> bool:
-        """Whether the caller's socket took it at once."""
-        ...
-
     def beat_soon(self) -> None:
         """Much has passed since the last beat."""
         ...
 
 
 class Passage:
-    """``beat_tokens`` are as many as may pass between two beats."""
+    """``beat_tokens`` are as many as may pass between two beats. ``write`` is the way to the caller's socket: False
+    where it does not take a piece at once; None while there is none, or nobody hears."""
 
-    __slots__ = ("_beat_tokens", "_call", "_clock", "_payment", "_rest", "tap")
+    __slots__ = ("_beat_tokens", "_call", "_clock", "_meter", "_payment", "_rest", "tap", "write")
 
-    def __init__(self, tap: Tap, payment: Payment, clock: Clock, call: Call, beat_tokens: int) -> None:
+    def __init__(
+        self, tap: Tap, payment: Payment, clock: Clock, call: Call, beat_tokens: int, write: Write | None
+    ) -> None:
         self.tap = tap
+        self.write = write
+        self._meter = tap.meter
         self._payment = payment
         self._clock = clock
         self._call = call
@@ -39,17 +41,21 @@ class Passage:
     def take(self, data: bytes) -> bool:
         """A piece from the backend. False: the task has to go on, with what the hold does not cover, what the caller
         does not take at once, or the answer's end. Raises EventTooLarge."""
-        self._clock.moved = time.monotonic()
-        passed = self.tap.feed(data)
-        tokens = self.tap.meter.estimate()
+        clock, tap = self._clock, self.tap
+        clock.moved = time.monotonic()
+        passed = tap.feed(data)
+        tokens = self._meter.estimate()
         if not self._payment.covers(tokens):
             self._payment.beyond, self._rest = True, passed
             return False
         self.covered(tokens)
-        if passed and not self._call.write(passed):
-            self._rest = passed
-            return False
-        return not self.tap.done
+        if passed:
+            if self.write is None or not self.write(passed):
+                self._rest = passed
+                return False
+            if not clock.first:
+                clock.first = clock.moved
+        return not tap.done
 
     def covered(self, tokens: int) -> None:
         """The answer so far comes to so many tokens, all of which may go to the caller."""

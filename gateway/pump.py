@@ -23,7 +23,7 @@ from gateway import sentences
 from gateway.admission import Admission, Admitter
 from gateway.books import Books
 from gateway.counting import Counting
-from gateway.downstream import Headers, Scope, Send, Write, send_reply, write_of
+from gateway.downstream import Headers, Scope, Send, send_reply, write_of
 from gateway.envelope import Spent
 from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder, Patience
@@ -85,7 +85,7 @@ class Pump:
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
         self._scope = scope
         self._send = send
-        self._write: Write | None = None  # once a stream has begun
+        self._passage: Passage | None = None  # once a stream has begun
         self._house = house
         self._task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None  # somebody waits for the end
@@ -148,6 +148,8 @@ class Pump:
         drains = self.phase in (Phase.STREAMING, Phase.SENDING) and self._model.on_disconnect == "drain"
         if drains and self._why is None and self._house.pulse.deaf < drained_max:
             self._why, self.deaf_since = Stop.CALLER_LEFT, time.monotonic()
+            if self._passage is not None:
+                self._passage.write = None
         else:
             self.stop(Stop.CALLER_LEFT)
 
@@ -174,10 +176,6 @@ class Pump:
         """The bank's answer to a beat."""
         if self.payment is not None:
             self.payment.beaten(reply)
-
-    def write(self, data: bytes) -> bool:
-        """Whether the caller's socket took it at once. The first piece goes the long way, as does what nobody hears."""
-        return self._write is not None and self._why is None and self.story.clock.first != 0 and self._write(data)
 
     def beat_soon(self) -> None:
         """Much has passed since the last beat."""
@@ -267,8 +265,9 @@ class Pump:
         self._meter = meter = relay.meter
         self.phase = Phase.STREAMING
         await self._head(reply)
-        self._write = await write_of(self._scope, self._send)
-        passage = Passage(relay, payment, self.story.clock, self, self._house.beat_tokens)
+        write = await write_of(self._scope, self._send)
+        passage = Passage(relay, payment, self.story.clock, self, self._house.beat_tokens, write)
+        self._passage = passage
         try:
             while await self._flow(reply, passage):
                 if payment.beyond:
@@ -491,9 +490,12 @@ class Pump:
 
     async def _end_of_mark(self, reply: Reply, relay: Tap) -> None:
         """[DONE] is an event like any other: the blank line that ends it may come in a later piece."""
+        if not relay.done or relay.terminal.endswith(_BLANK_LINES):
+            relay.close()
+            return
         try:
             async with asyncio.timeout(_AFTER_DONE_S):
-                while relay.done and not relay.terminal.endswith(_BLANK_LINES) and (data := await reply.read()):
+                while not relay.terminal.endswith(_BLANK_LINES) and (data := await reply.read()):
                     relay.feed(data)
         except (TimeoutError, UpstreamFailure, EventTooLarge):
             reply.close()
@@ -502,12 +504,14 @@ class Pump:
 
     async def _to_the_end(self, reply: Reply) -> None:
         """After [DONE] the backend has a moment to end its body, so that the connection can be used again."""
+        ending = asyncio.get_running_loop().call_later(_AFTER_DONE_S, reply.close)
         try:
-            async with asyncio.timeout(_AFTER_DONE_S):
-                while await reply.read():
-                    pass
-        except (TimeoutError, UpstreamFailure):
+            while await reply.read():
+                pass
+        except UpstreamFailure:
             reply.close()
+        finally:
+            ending.cancel()
 
     async def _read_meter(self) -> Reading:
         """What the call consumed; counted here where the backend did not say."""

@@ -23,11 +23,11 @@ class LineReader:
     `close`. An unfinished line is kept in parts and joined once: many tiny pieces cost no more than one large one.
     """
 
-    __slots__ = ("_held", "_limit", "_parts")
+    __slots__ = ("_held", "_limit", "waits")
 
     def __init__(self, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         self._limit = line_bytes_max
-        self._parts: list[bytes] = []
+        self.waits: list[bytes] = []  # the parts of an unfinished line
         self._held = 0
 
     def feed(self, data: bytes) -> tuple[bytes, list[bytes]]:
@@ -36,23 +36,23 @@ class LineReader:
         The joined form is `data` itself, not a copy, where nothing had waited and nothing has to wait.
         Raises EventTooLarge when one line, finished or not, is over the bound.
         """
-        if not self._parts and data.endswith(b"\n"):
+        if not self.waits and data.endswith(b"\n"):
             lines = data.splitlines(True)
             self._check(data, lines)
             return data, lines
-        if self._parts and b"\n" not in data and b"\r" not in data and not self._parts[-1].endswith(b"\r"):
+        if self.waits and b"\n" not in data and b"\r" not in data and not self.waits[-1].endswith(b"\r"):
             return self._wait(data)
         return self._cut(data)
 
     def close(self) -> bytes:
         """Return the last line, if the stream ended without a line end, else empty bytes."""
-        rest = b"".join(self._parts)
-        self._parts, self._held = [], 0
+        rest = b"".join(self.waits)
+        self.waits, self._held = [], 0
         return rest
 
     def _cut(self, data: bytes) -> tuple[bytes, list[bytes]]:
-        block = b"".join((*self._parts, data))
-        self._parts, self._held = [], 0
+        block = b"".join((*self.waits, data))
+        self.waits, self._held = [], 0
         lines = block.splitlines(True)
         if lines and not lines[-1].endswith(b"\n"):
             rest = lines.pop()
@@ -63,7 +63,7 @@ class LineReader:
 
     def _wait(self, part: bytes) -> tuple[bytes, list[bytes]]:
         if part:
-            self._parts.append(part)
+            self.waits.append(part)
             self._held += len(part)
         if self._held > self._limit:
             raise EventTooLarge(f"a line of the stream is longer than {self._limit} bytes")

@@ -145,10 +145,13 @@ class Exchange:
 
     def _taken(self) -> bytes:
         pieces, size = self.pieces, self.size
+        if len(pieces) == 1 and size <= READ_BUFFER_BYTES:
+            self.size = 0
+            return pieces.pop()
         self.pieces, self.size = [], 0
         if size > READ_BUFFER_BYTES and self._wire is not None:
             self._wire.go_on()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
 
 class Wire(asyncio.Protocol):

@@ -73,6 +73,30 @@ def test_a_block_of_lines_with_nothing_to_alter_is_passed_without_a_copy() -> No
     assert StreamFilter(StreamMeter(len), usage_wanted=False).feed(block) is block
 
 
+ALONE = [
+    b'data: {"choices":[{"delta":{"content":"one"}}]}\n\n',
+    b'data: {"choices":[{"delta":{"content":"one"}}]}\n',
+    b'data: {"choices":[{"delta":{"content":"one"}}],"event":{"type":"x"}}\n\n',
+    b'data: {"choices":[{"delta":{"content":"one"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
+    b'data: {"choices":[{"delta":{"content":"on\re"}}]}\n\n',
+    b'data: {"choices":[{"delta":\n{"content":"one"}}]}\n\n',
+    b'data: {"choices":[{"delta":{"content":"one"}}]\n\n',
+    b'data: {"error":{"message":"no"}}\n\n',
+    b"data: {" + b'"a":{' * 3000 + b"\n\n",
+    b"\n\n",
+    b"data: [DONE]\n\n",
+]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("before", ALONE, ids=range(len(ALONE)))
+@pytest.mark.parametrize("after", ALONE, ids=range(len(ALONE)))
+def test_an_event_that_comes_alone_is_read_as_byte_by_byte(before: bytes, after: bytes, wanted: bool) -> None:
+    apart = [bytes([byte]) for byte in before + after]
+    assert passed([before, after], usage_wanted=wanted)[:2] == passed(apart, usage_wanted=wanted)[:2]
+    assert not guarded(passed([before, after])[0])
+
+
 def test_a_whole_line_leaves_at_once_and_an_unfinished_one_waits() -> None:
     stream = StreamFilter(StreamMeter(len), usage_wanted=True)
     assert stream.feed(b'data: {"choices":[]}\ndata: {"ch') == b'data: {"choices":[]}\n'

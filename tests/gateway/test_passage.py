@@ -21,7 +21,7 @@ class Somebody:
         self.room = room
         self.clock = Clock(0.0)
         tap = StreamFilter(StreamMeter(len), usage_wanted=False)
-        self.passage = Passage(tap, self.payment, self.clock, self, beat_tokens)
+        self.passage = Passage(tap, self.payment, self.clock, self, beat_tokens, self.write)
 
     def write(self, data: bytes) -> bool:
         if len(self.written) < self.room:
@@ -38,6 +38,21 @@ def test_a_piece_is_metered_and_written_in_one_step() -> None:
     assert call.passage.take(delta("abc")) and call.passage.take(delta("def"))
     assert call.written == [delta("abc"), delta("def")] and call.passage.rest() == b""
     assert call.payment.passed == 2 and call.clock.moved > 0 and not call.payment.beyond
+
+
+def test_the_instant_of_the_first_piece_is_kept() -> None:
+    call = Somebody()
+    call.passage.take(delta("abc"))
+    first = call.clock.first
+    call.passage.take(delta("def"))
+    assert 0 < first == call.clock.first <= call.clock.moved
+
+
+def test_without_a_way_to_write_all_is_left_to_the_task() -> None:
+    call = Somebody()
+    call.passage.write = None
+    assert not call.passage.take(delta("abc"))
+    assert call.passage.rest() == delta("abc") and not call.clock.first
 
 
 def test_half_a_line_waits_for_its_end() -> None:
