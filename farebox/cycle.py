@@ -16,7 +16,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from gateway.downstream import WRITE
 
 _BODILESS = (204, 304)
-_FRAMING = (b"connection", b"transfer-encoding")
 
 
 class Line(Protocol):
@@ -180,11 +179,11 @@ class Cycle(RequestResponseCycle):
         if status in _BODILESS or not self.keep_alive or self.scope["method"] == "HEAD":
             return False
         fields = [*self.default_headers, *headers]
-        named = {name.lower(): value for name, value in fields}
-        if any(name in named for name in _FRAMING):
+        named = dict(fields)
+        if b"connection" in named or b"transfer-encoding" in named or not b"".join(named).islower():
             return False
         length = named.get(b"content-length")
-        lines = b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in fields])
+        lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in fields])
         if lines.count(b"\n") != len(fields) or b"\0" in lines:
             raise RuntimeError("a header holds a line end")
         self.response_started, self.waiting_for_100_continue = True, False

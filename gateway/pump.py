@@ -83,6 +83,7 @@ class Pump:
         self.corrected = False  # windows and slot, from the settlement on
         self.answered = False  # the last byte of a reply, whichever, was handed to the server
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
+        self._id = str(story.request_id)
         self._scope = scope
         self._send = send
         self._passage: Passage | None = None  # once a stream has begun
@@ -194,7 +195,7 @@ class Pump:
         except UpstreamFailure as failure:
             await self._upstream_failed(failure)
         except Exception:
-            _log.exception("call failed", extra={"request_id": str(self.story.request_id)})
+            _log.exception("call failed", extra={"request_id": self._id})
             await self._refuse(internal())
         finally:
             await self._last_lines()
@@ -249,7 +250,7 @@ class Pump:
             story.surface,
             story.request,
             candidate,
-            request_id=str(story.request_id),
+            request_id=self._id,
             headers=story.headers,
             output_cap=admission.output_cap,
             sent=self._sent,
@@ -330,7 +331,7 @@ class Pump:
         await self._settle(Outcome.DRAINED if payment.lost else Outcome.CUT_BY_BALANCE)
         self._house.voice.put(refusal, self.story.principal)
         story = self.story
-        said = story.surface.envelope.cut(story.request.model, refusal, str(story.request_id), self._spent(payment))
+        said = story.surface.envelope.cut(story.request.model, refusal, self._id, self._spent(payment))
         await self._forward(_EVENT_END + said, last=True)
 
     async def _withhold(self, payment: Payment) -> None:
@@ -359,7 +360,7 @@ class Pump:
                 await self._upstream_failed(UpstreamFailure(why.value))  # type: ignore[arg-type]  # the same words
 
     async def _upstream_failed(self, failure: UpstreamFailure) -> None:
-        about = {"request_id": str(self.story.request_id), "kind": failure.kind, "detail": failure.detail}
+        about = {"request_id": self._id, "kind": failure.kind, "detail": failure.detail}
         _log.warning("upstream failed", extra=about)
         await self._settle(Outcome.UPSTREAM_ERROR, void=self._nothing_came())
         if failure.kind.endswith("timeout"):
@@ -377,11 +378,11 @@ class Pump:
         if self._started:
             if self._reply is not None and not self._reply.is_event_stream:
                 return  # sound has no words: left unanswered, its connection is broken off, and it does not look whole
-            said = story.surface.envelope.event(refusal, str(story.request_id))
+            said = story.surface.envelope.event(refusal, self._id)
             return await self._forward(_EVENT_END + said, last=True)
         story.status, self._started = refusal.status, True
         self.phase, story.clock.moved = Phase.SENDING, time.monotonic()
-        await send_reply(self._send, *story.surface.envelope.reply(refusal, str(story.request_id)))
+        await send_reply(self._send, *story.surface.envelope.reply(refusal, self._id))
         self._whole_sent()
 
     async def _settle(self, outcome: Outcome, *, void: bool = False) -> None:
@@ -552,7 +553,7 @@ class Pump:
     def _own_headers(self) -> Headers:
         assert self.payment is not None
         standings = sentences.standing_headers(self.payment.admission.ticket.standings)
-        return [(b"x-request-id", str(self.story.request_id).encode()), *standings]
+        return [(b"x-request-id", self._id.encode()), *standings]
 
     @property
     def _variant(self) -> str:

@@ -42,6 +42,9 @@ class Target:
     auth: Auth = "bearer"
     allow_private: bool = False
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # looked up for each call
+
     @classmethod
     def of(
         cls,
