@@ -184,7 +184,7 @@ async def open_gateway(
     async with AsyncExitStack() as stack:
         limits, bank_part = settings.limits, settings.bank
         metrics = Metrics()
-        log = CallLog(calls)
+        log = CallLog(calls, metrics.count_up)
         log.start()
         stack.callback(log.stop)
         uploads = Uploads(settings.data_dir / "uploads", limits)

@@ -10,18 +10,17 @@ from uuid import UUID
 import msgspec
 
 from gateway.calllog import CallLog
+from gateway.ended import Ended
 from gateway.errors import Refusal
 from gateway.meter import Reading
 from gateway.metrics import Metrics
 from gateway.tally import Tally
 from ledger.hold import Outcome, Settlement
-from ledger.money import format_usd
 from ledger.poster import Poster
 from ledger.teller import void as void_of
 from ledger.usage import Usage, UsageSource
 from policies.buckets import Buckets
 from policies.estimate import PPM, RunningP90, RunningRatio
-from policies.tier import Window
 
 if TYPE_CHECKING:
     from gateway.admission import Admission
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from gateway.pump import Pump
     from gateway.story import Story
 
-
 _UNKNOWN = "unknown"
+_NOTHING = Usage()
+_SHOWN = 200  # characters of the caller's own word for a model
 
 
 class Books:
@@ -65,8 +65,9 @@ class Books:
     ) -> None:
         """Hand the charge over to the poster, and note in the story what it came to."""
         usage, bill = reading.usage, candidate.bill
-        # Only a name the operator gave to a price is kept: what a backend calls its tiers is its own affair.
-        variant = bill.price.known_variant(variant)
+        if variant:
+            # Only a name the operator gave to a price is kept: what a backend calls its tiers is its own affair.
+            variant = bill.price.known_variant(variant)
         amount = bill.amount(usage, variant)
         facts = admission.facts
         if facts.model != candidate.model.id:
@@ -106,7 +107,10 @@ class Books:
         """How far the estimate of the input was off, by the only one who knows it."""
         model = candidate.model.id
         self._input_seen.observe(model, candidate.estimated, usage.input_tokens)
-        self._metrics.estimate_ratio(model).set(self._input_seen.ratio_ppm(model) / PPM)
+        self._metrics.estimated(model, self._ratio)
+
+    def _ratio(self, model: str) -> float:
+        return self._input_seen.ratio_ppm(model) / PPM
 
     def void(self, story: Story, admission: Admission) -> None:
         """The call consumed nothing: its hold is given back, no charge is made."""
@@ -116,7 +120,8 @@ class Books:
         """Begin to correct the windows and give the slot back. Called before the caller sees the end of its answer: a
         caller who may run one call at a time begins the next one at once, and must find the slot free. Where that
         cannot be delivered, the slot frees itself, and the windows pass."""
-        actual = [_actual(window, story) for window, _ in admission.ticket.ask.rules]
+        consumed = _consumed(story)
+        actual = [consumed[window.of] for window, _ in admission.ticket.ask.rules]
         # What consumed nothing may be made again under the same idempotency key.
         self._buckets.end(admission.ticket, actual, forget=story.reading is None)
 
@@ -129,80 +134,59 @@ class Books:
 
     async def close(self, pump: Pump) -> None:
         """The last lines of a call: windows and slot, metrics, log."""
-        if pump.admission is not None and not pump.corrected:
-            self.correct(pump.admission, pump.story)
-        self._count(pump)
-        self._log.write(self._line(pump))
-
-    def _count(self, pump: Pump) -> None:
-        story, metrics = pump.story, self._metrics
-        now, clock = time.monotonic(), story.clock
-        tier = pump.admission.tier.name if pump.admission else story.tier
-        model = pump.model_id or story.known_model
-        metrics.request(story.surface.route, model, tier, str(story.status), story.code).inc()
-        if story.code and (pump.admission is None or story.outcome is Outcome.CUT_BY_BALANCE):
+        story, admission = pump.story, pump.admission
+        if admission is not None and not pump.corrected:
+            self.correct(admission, story)
+        tier = story.tier if admission is None else admission.tier.name
+        if story.code and (admission is None or story.outcome is Outcome.CUT_BY_BALANCE):
             self._refusal(story.code, tier)
-        upstream_s = max(0.0, (clock.moved or now) - clock.sent) if clock.sent else 0.0
-        metrics.overhead_total.observe(max(0.0, now - clock.begun - upstream_s))
-        if clock.sent:
-            metrics.overhead_before.observe(clock.sent - clock.begun)
-            metrics.upstream(model, pump.upstream_name).observe(upstream_s)
-        if clock.first and pump.admission is not None:
-            metrics.ttft(model).observe(clock.first - clock.begun)
+        ended = _ended(pump, tier)
+        self._metrics.ended(ended)
+        self._log.write(ended)
 
     def _refusal(self, code: str, tier: str) -> None:
         self._metrics.refusal(code, tier).inc()
         self._tally.count(code, tier)
 
-    def _line(self, pump: Pump) -> dict[str, object]:
-        story = pump.story
-        principal, clock, reading = story.principal, story.clock, story.reading
-        now = time.monotonic()
-        upstream_s = max(0.0, (clock.moved or now) - clock.sent) if clock.sent else 0.0
-        line: dict[str, object] = {
-            "at": datetime.now(UTC),
-            "event": "call",
-            "request_id": story.request_id,
-            "route": story.surface.route,
-            "status": story.status,
-            "code": story.code,
-            "user": principal.user_id,
-            "key": principal.key_id,
-            "tier": pump.admission.tier.name if pump.admission else story.tier,
-            "model": pump.model_id or story.request.model[:200],
-            "streamed": story.request.stream,
-            "task": principal.task,
-            "chat": principal.chat_id,
-            "outcome": story.outcome,
-            "cost_usd": format_usd(story.amount),
-            "gateway_ms": _millis(now - clock.begun - upstream_s),
-            "upstream_ms": _millis(upstream_s),
-        }
-        if reading is not None:
-            line |= {"usage": reading.usage.parts(), "usage_source": reading.source, "problems": reading.problems}
-        if pump.admission is not None and pump.admission.in_tokens:
-            line["cost_tokens"] = story.tokens
-        if principal.acted_by:
-            line["acted_by"] = principal.acted_by
-        return line
+
+def _consumed(story: Story) -> dict[str, int]:
+    """What the call turned out to cost, by the unit of a window. It was a request whatever came of it."""
+    usage = story.reading.usage if story.reading else _NOTHING
+    taken, given = usage.input_tokens, usage.output_tokens
+    return {
+        "requests": 1,
+        "cost": story.amount,
+        "input_tokens": taken,
+        "output_tokens": given,
+        "tokens": taken + given,
+    }
 
 
-def _actual(window: Window, story: Story) -> int:
-    """What the call turned out to cost, in the unit of the window. It was a request whatever came of it."""
-    if window.of == "requests":
-        return 1
-    if window.of == "cost":
-        return story.amount
-    usage = story.reading.usage if story.reading else None
-    if usage is None:
-        return 0
-    match window.of:
-        case "input_tokens":
-            return usage.input_tokens
-        case "output_tokens":
-            return usage.output_tokens
-        case _:
-            return usage.tokens
+def _ended(pump: Pump, tier: str) -> Ended:
+    story, admission = pump.story, pump.admission
+    now, clock = time.monotonic(), story.clock
+    return Ended(
+        at=time.time(),
+        request_id=story.request_id,
+        route=story.surface.route,
+        status=story.status,
+        code=story.code,
+        principal=story.principal,
+        tier=tier,
+        model=pump.model_id,
+        upstream=pump.upstream_name,
+        known_model=story.known_model,
+        asked_model=story.request.model[:_SHOWN],
+        streamed=story.request.stream,
+        outcome=story.outcome,
+        amount=story.amount,
+        tokens=story.tokens if admission is not None and admission.in_tokens else None,
+        reading=story.reading,
+        whole_s=now - clock.begun,
+        before_s=clock.sent - clock.begun,
+        upstream_s=max(0.0, (clock.moved or now) - clock.sent) if clock.sent else None,
+        first_s=clock.first - clock.begun if clock.first and admission is not None else None,
+    )
 
 
 def _millis(seconds: float) -> int:

@@ -86,24 +86,22 @@ class RunningP90:
 
     def __init__(self, default: int = DEFAULT_OUTPUT) -> None:
         self._default = default
-        self._seen: OrderedDict[str, list[int]] = OrderedDict()
-        self._p90: dict[str, int] = {}
+        self._seen: OrderedDict[str, _Histogram] = OrderedDict()
 
     def observe(self, model: str, output_tokens: int) -> None:
         """Take the output of one finished answer, in tokens."""
-        buckets = self._seen.setdefault(model, [0] * _BUCKETS)
+        seen = self._seen.get(model)
+        if seen is None:
+            seen = self._seen[model] = _Histogram()
+            if len(self._seen) > MODELS_MAX:
+                self._seen.popitem(last=False)
         self._seen.move_to_end(model)
-        buckets[_bucket(output_tokens)] += 1
-        if sum(buckets) >= OBSERVATIONS_MAX:
-            buckets[:] = [count // 2 for count in buckets]
-        self._p90[model] = _quantile(buckets)
-        if len(self._seen) > MODELS_MAX:
-            self._p90.pop(self._seen.popitem(last=False)[0])
+        seen.add(_bucket(output_tokens))
 
     def expected(self, model: str) -> int:
         """The estimate for the model's next answer, in tokens; the default until enough answers were seen."""
-        buckets = self._seen.get(model)
-        return self._default if buckets is None or sum(buckets) < OBSERVATIONS_MIN else self._p90[model]
+        seen = self._seen.get(model)
+        return self._default if seen is None or seen.count < OBSERVATIONS_MIN else _bucket_top(seen.at)
 
 
 class RunningRatio:
@@ -120,7 +118,9 @@ class RunningRatio:
         """Take one call's input in tokens: as estimated (before ``correct``), and as its backend reported it."""
         if estimated <= 0 or reported <= 0:
             return
-        sums = self._seen.setdefault(model, _Sums())
+        sums = self._seen.get(model)
+        if sums is None:
+            sums = self._seen[model] = _Sums()
         self._seen.move_to_end(model)
         sums.add(estimated, _within(reported, scaled(estimated, RATIO_MIN), scaled(estimated, RATIO_MAX)))
         if len(self._seen) > MODELS_MAX:
@@ -136,6 +136,39 @@ class RunningRatio:
     def correct(self, model: str, estimate: int) -> int:
         """The estimate in tokens, as this model's calls have shown it to be."""
         return scaled(estimate, self.ratio_ppm(model))
+
+
+class _Histogram:
+    """``count`` answers by bucket, and the bucket ``at`` which nine of ten of them are reached: it is moved with every
+    answer, and not looked for anew."""
+
+    __slots__ = ("_below", "_buckets", "at", "count")
+
+    def __init__(self) -> None:
+        self._buckets = [0] * _BUCKETS
+        self._below = 0  # answers in the buckets before `at`
+        self.at = self.count = 0
+
+    def add(self, bucket: int) -> None:
+        self._buckets[bucket] += 1
+        self._below += bucket < self.at
+        self.count += 1
+        if self.count >= OBSERVATIONS_MAX:
+            self._halve()
+        self._move()
+
+    def _halve(self) -> None:
+        self._buckets = [count // 2 for count in self._buckets]
+        self.count, self._below = sum(self._buckets), sum(self._buckets[: self.at])
+
+    def _move(self) -> None:
+        buckets, wanted = self._buckets, _ceil(self.count * 9, 10)
+        while self._below >= wanted:
+            self.at -= 1
+            self._below -= buckets[self.at]
+        while self._below + buckets[self.at] < wanted:
+            self._below += buckets[self.at]
+            self.at += 1
 
 
 class _Sums:
@@ -170,15 +203,6 @@ def _bucket(tokens: int) -> int:
 def _bucket_top(bucket: int) -> int:
     octave, quarter = divmod(bucket, 4)
     return ((quarter + 5) << octave) - 1
-
-
-def _quantile(buckets: list[int]) -> int:
-    missing = _ceil(sum(buckets) * 9, 10)
-    for bucket, count in enumerate(buckets):
-        missing -= count
-        if missing <= 0:
-            return _bucket_top(bucket)
-    return _bucket_top(_BUCKETS - 1)
 
 
 def _tiles(width: int, height: int) -> int:

@@ -72,5 +72,20 @@ def test_a_reader_that_went_away_ends_nothing() -> None:
     assert log.dropped == 1
 
 
+def test_what_is_done_beside_is_done_to_the_end_and_ends_no_log() -> None:
+    rounds: list[int] = []
+
+    def beside() -> None:
+        rounds.append(len(rounds))
+        raise ZeroDivisionError
+
+    out = io.BytesIO()
+    log = CallLog(out, beside)
+    log.start()
+    log.write({"n": 1})
+    log.stop()
+    assert rounds and msgspec.json.decode(out.getvalue()) == {"n": 1}
+
+
 def test_a_log_that_never_began_can_be_stopped() -> None:
     CallLog(io.BytesIO()).stop()
