@@ -80,7 +80,9 @@ class Media(msgspec.Struct, frozen=True):
 
 
 _LIST = ord("[")
-_NO_MEDIA = Media()
+_FEATURED = ("functions", "audio", "modalities", "web_search_options")
+_NONE: frozenset[str] = frozenset()
+NO_MEDIA = Media()
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -100,7 +102,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     @property
     def text_bytes(self) -> int:
-        return max(0, len(self.messages) + len(self.tools) - self.media.total_bytes)
+        text = len(self.messages) + len(self.tools)
+        return text if self.media is NO_MEDIA else max(0, text - self.media.total_bytes)
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True):
@@ -128,14 +131,15 @@ Request = ChatRequest | EmbeddingsRequest
 def parse_chat(body: bytes) -> ChatRequest:
     """Read a chat completion request. Raises BadRequest."""
     fields = split(body)
-    messages, tools = list_of(fields, "messages", required=True), list_of(fields, "tools")
+    messages = list_of(fields, "messages", required=True)
+    tools = list_of(fields, "tools") if "tools" in fields else b""
     media = _media(messages)
     return ChatRequest(
         body=body,
         fields=fields,
         model=model_of(fields),
-        stream=read(fields, "stream", bool, "true or false") or False,
-        n=whole(fields, "n", CHOICES_MAX) or 1,
+        stream="stream" in fields and bool(read(fields, "stream", bool, "true or false")),
+        n=(whole(fields, "n", CHOICES_MAX) or 1) if "n" in fields else 1,
         asked_output=_asked_output(fields),
         include_usage=usage_wanted(fields),
         features=_features(fields, tools, media),
@@ -179,11 +183,16 @@ def rewrite(
 
 def _asked_output(fields: Fields) -> int | None:
     """The larger where both names are used: a backend may follow either, and the hold must cover what it does."""
-    asked = [whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
-    return max((number for number in asked if number is not None), default=None)
+    most = whole(fields, "max_tokens", TOKENS_MAX) if "max_tokens" in fields else None
+    if "max_completion_tokens" not in fields:
+        return most
+    other = whole(fields, "max_completion_tokens", TOKENS_MAX)
+    return most if other is None else max(other, most or other)
 
 
 def _features(fields: Fields, tools: bytes, media: Media) -> frozenset[str]:
+    if not tools and media is NO_MEDIA and fields.keys().isdisjoint(_FEATURED):
+        return _NONE
     used = set()
     if len(tools) > len(b"[]") or "functions" in fields:
         used.add("tools")
@@ -208,7 +217,7 @@ def _media(messages: bytes) -> Media:
     for message in items(messages, _messages, "messages"):
         if memoryview(message.content)[0] == _LIST:
             parts += items(message.content, _parts, "messages")
-    return _sum_media(parts) if parts else _NO_MEDIA
+    return _sum_media(parts) if parts else NO_MEDIA
 
 
 def _sum_media(parts: list[_Part]) -> Media:

@@ -59,7 +59,7 @@ _ALIASES: dict[str, tuple[Path, ...]] = {
 _TOPS = frozenset(path[0] for paths in _ALIASES.values() for path in paths)
 _PLAIN = frozenset(("prompt", "completion", "total"))
 _ANTHROPIC = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
-_ESSENTIAL = ("prompt", "completion")
+_ESSENTIAL = frozenset(("prompt", "completion"))
 
 Counts = dict[str, int]
 
@@ -87,8 +87,16 @@ def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
     counts: Counts = {}
     problems: list[str] = []
     for name, paths in _places(tuple([key for key in raw if key in _TOPS])):
-        _first(raw, name, paths, counts, problems)
-    if any(name in problems for name in _ESSENTIAL) or not counts.keys() & {"prompt", "completion", "total"}:
+        for path in paths:
+            value = raw.get(path[0]) if len(path) == 1 else _at(raw, path)
+            if value is None:
+                continue
+            number = value if type(value) is int and 0 <= value <= FIELD_MAX else _whole(value)
+            if number is not None:
+                counts[name] = number
+                break
+            problems.append(name)
+    if counts.keys().isdisjoint(_PLAIN) or (problems and not _ESSENTIAL.isdisjoint(problems)):
         return {}, tuple(problems)
     if "prompt_tokens" not in raw and not _ANTHROPIC.isdisjoint(raw):
         counts["cache_apart"] = 1
@@ -121,19 +129,6 @@ def _places(keys: tuple[str, ...]) -> list[tuple[str, tuple[Path, ...]]]:
     return [(name, paths) for name, paths in found if paths]
 
 
-def _first(raw: Mapping[str, Any], name: str, paths: tuple[Path, ...], counts: Counts, problems: list[str]) -> None:
-    for path in paths:
-        value = _at(raw, path)
-        if value is None:
-            continue
-        number = _whole(value)
-        if number is None:
-            problems.append(name)
-            continue
-        counts[name] = number
-        return
-
-
 def _at(raw: Mapping[str, Any], path: Path) -> Any:
     value = raw.get(path[0])
     for key in path[1:]:
@@ -145,8 +140,6 @@ def _at(raw: Mapping[str, Any], path: Path) -> Any:
 
 def _whole(value: Any) -> int | None:
     """A whole number within bounds, or None. 12.0 is whole: some backends know no integers. True is not a number."""
-    if type(value) is int:
-        return value if 0 <= value <= FIELD_MAX else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= FIELD_MAX:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 COLONS_MAX = 500_000  # no more top-level keys than this can be in a body: bounds the memory of splitting it
 NULL = Raw(b"null")
 _split = msgspec.json.Decoder(Fields)
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
 encode = msgspec.json.Encoder().encode
 
 
@@ -54,7 +55,9 @@ def read(fields: Fields, name: str, kind: type[T], described: str) -> T | None:
     if raw is None or raw == NULL:
         return None
     try:
-        return msgspec.json.decode(raw, type=kind)
+        decoder = _decoders.get(kind) or _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+        value: T = decoder.decode(raw)
+        return value
     except (ValueError, RecursionError):
         raise BadRequest(f"The field {name} must be {described}.", name) from None
 
@@ -80,14 +83,14 @@ def list_of(fields: Fields, name: str, *, required: bool = False) -> bytes:
     raw = bytes(fields.get(name, NULL))
     if raw[:1] == b"[":
         return raw
-    if raw == b"null" and not required:
+    if not required and raw == b"null":
         return b""
     raise BadRequest(f"The field {name} must be a list.", name)
 
 
 def is_set(fields: Fields, name: str) -> bool:
     """Whether the field is there and not null."""
-    return fields.get(name, NULL) != NULL
+    return name in fields and fields[name] != NULL
 
 
 def items(raw: bytes | Raw, decoder: msgspec.json.Decoder[list[T]], name: str) -> list[T]:
@@ -104,6 +107,8 @@ class _StreamOptions(msgspec.Struct, gc=False):
 
 def usage_wanted(fields: Fields) -> bool:
     """Whether `stream_options` asks for usage. Raises BadRequest."""
+    if "stream_options" not in fields:
+        return False
     options = read(fields, "stream_options", _StreamOptions, "an object")
     return bool(options and options.include_usage)
 

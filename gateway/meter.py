@@ -41,7 +41,9 @@ class Reading(NamedTuple):
 
 def variant_of(service_tier: str | None) -> str:
     """The price variant of a reply's service tier; empty for the usual one and for what cannot be a name."""
-    tier = (service_tier or "").strip().lower()
+    if not service_tier:
+        return ""
+    tier = service_tier.strip().lower()
     return "" if tier in _USUAL_TIERS or len(tier) > TIER_CHARS_MAX or not tier.isprintable() else tier
 
 
@@ -239,7 +241,8 @@ class StreamMeter:
 
     def _report(self, raw: dict[str, Any]) -> None:
         counts, problems = dialect.read(raw)
-        self._problems = tuple(dict.fromkeys(self._problems + problems))
+        if problems:
+            self._problems = tuple(dict.fromkeys(self._problems + problems))
         self._reported = None
         if not counts:
             return
