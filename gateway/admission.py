@@ -16,13 +16,14 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 
-from config.catalog import Catalog, Model
+from config.catalog import Catalog
 from gateway import sentences
 from gateway.counting import Counting
 from gateway.errors import Refusal
-from gateway.order import Candidate, Order, candidates_of, check_granted, fits, known_model, routed
+from gateway.order import Candidate, Order, candidates_of, fits
 from gateway.purse import Purse, leaves_it_to_others, purses_of, unpaid
 from gateway.surface import Request, Surface
+from gateway.terms import KnownTerms, Terms, check_asked
 from ledger.hold import CallFacts
 from ledger.journal import TOKENS
 from ledger.store import Bank, BankUnavailable, HoldAsk, HoldReply, HoldStatus
@@ -96,6 +97,7 @@ class Admitter:
         self._default_tier = default_tier
         self._upgrade_url = upgrade_url
         self._queue_s = queue_s
+        self._terms = KnownTerms()
 
     def tier_of(self, principal: Principal, catalog: Catalog) -> Tier:
         """The principal's tier; the default one where it was retired. Raises Refusal when there is none at all."""
@@ -139,37 +141,38 @@ class Admitter:
         """Everything that can be said before anything is counted. Raises Refusal."""
         catalog = self._catalog()
         tier = self.tier_of(principal, catalog)
-        asked = known_model(catalog, surface, request.model)
-        url, limits = self.upgrade_url(tier), principal.limits
-        check_granted(tier, limits, asked, url, request.features, 0, request.asked_output)
-        rule = catalog.task_rule(principal.task) if principal.task else None
-        model = routed(catalog, tier, limits, asked, rule)
-        foreseen, estimated = await self._foreseen(surface, request, tier, model)
-        if model is not asked and not fits(model, foreseen.input_tokens, request.asked_output):
-            model = asked
-            foreseen, estimated = await self._foreseen(surface, request, tier, model)
-        candidates = candidates_of(catalog, tier, limits, model, foreseen, estimated, rule)
+        terms = self._terms.get(catalog, tier, surface, request.model, principal, self.upgrade_url)
+        asked_output = request.asked_output
+        if request.features or asked_output is not None:
+            check_asked(tier, terms.model, terms.url, request.features, asked_output=asked_output)
+        asked, terms = terms, terms.instead or terms
+        foreseen, estimated = await self._foreseen(request, terms)
+        if terms is not asked and not fits(terms.model, foreseen.input_tokens, asked_output):
+            terms = asked
+            foreseen, estimated = await self._foreseen(request, terms)
+        candidates = candidates_of(terms, foreseen, estimated)
         if tier.max_context is not None:
-            check_granted(tier, limits, model, url, tokens=foreseen.input_tokens)
-        least = min(request.asked_output or OUTPUT_LEAST, OUTPUT_LEAST) * request.n
-        reserve = self._reserve(surface, tier, model, request)
-        return Order(principal, tier, surface, candidates, reserve, least, url, rule)
+            check_asked(tier, terms.model, terms.url, tokens=foreseen.input_tokens)
+        least = min(asked_output or OUTPUT_LEAST, OUTPUT_LEAST) * request.n
+        return Order(principal, terms, candidates, self._reserve(request, terms), least)
 
-    async def _foreseen(self, surface: Surface, request: Request, tier: Tier, model: Model) -> tuple[Usage, int]:
-        """What the request will consume with this model, and its input tokens before what we learnt was applied."""
+    async def _foreseen(self, request: Request, terms: Terms) -> tuple[Usage, int]:
+        """What the request will consume on these terms, and its input tokens before what we learnt was applied."""
+        surface, model = terms.surface, terms.model
         foreseen = await surface.foresee(request, model, self._counting)
         estimated = foreseen.input_tokens
-        if tier.max_context is not None:
+        if terms.tier.max_context is not None:
             # A bound on the context refuses people, so there the count is exact; a hold only needs to be large enough.
             return replace(foreseen, input=await surface.count(request, model, self._counting)), estimated
-        return replace(foreseen, input=self._input_seen.correct(model.id, foreseen.input)), estimated
+        expected = self._input_seen.correct(model.id, foreseen.input)
+        return foreseen if expected == foreseen.input else replace(foreseen, input=expected), estimated
 
-    def _reserve(self, surface: Surface, tier: Tier, model: Model, request: Request) -> int:
+    def _reserve(self, request: Request, terms: Terms) -> int:
         """Output tokens to set aside: what was asked, what the model usually gives, what the tier and model allow."""
-        if not surface.has_output:
+        if not terms.surface.has_output:
             return 0
-        usual = self._output_seen.expected(model.id)
-        return output_reserve(request.n, usual, request.asked_output, tier.max_output, model.max_output)
+        usual = self._output_seen.expected(terms.model.id)
+        return output_reserve(request.n, usual, request.asked_output, terms.output_max)
 
     async def _counted(
         self, order: Order, rules: Rules, earlier: Ticket | None, request_id: UUID, idempotency: str, begun: float
@@ -180,8 +183,7 @@ class Admitter:
             if earlier.ask.rules == rules:
                 return earlier
             await self._take_back(earlier)
-        who, lane = order.principal, order.lane
-        wait_ms = 0
+        who, lane, wait_ms = order.principal, order.lane, 0
         if lane == "embeddings" and self._queue_s:
             wait_ms = max(0, int((begun + self._queue_s - time.monotonic()) * 1000))
         ask = Ask(
@@ -246,14 +248,13 @@ def _facts(order: Order, request: Request) -> CallFacts:
 def _output_cap(order: Order, request: Request, purse: Purse, hold: HoldReply) -> int | None:
     """The bound to tell the backend, per choice: when the caller named none and the tier has one, or when the wallet
     covers less than what may come. None where the caller's own words stand."""
-    if not order.surface.has_output:
+    terms = order.terms
+    if not terms.surface.has_output:
         return None
-    bounds = order.tier.max_output, order.model.max_output
-    allowed = min((bound for bound in bounds if bound is not None), default=None)
-    told = request.asked_output
-    if told is None and order.tier.max_output is not None:
+    told, allowed = request.asked_output, terms.output_max
+    if told is None and terms.tier.max_output is not None:
         told = allowed
-    if not order.tier.unlimited:
+    if not terms.tier.unlimited:
         payable = max(1, purse.candidates[0].bill.covered(hold.amount + hold.headroom) // request.n)
         if payable < (told or allowed or _OUTPUT_UNTOLD):
             return payable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.price import Price, charge_amount
-from ledger.usage import KINDS, Usage
+from ledger.usage import Usage
 
 _UNBOUNDED = 2**53
 
@@ -18,10 +18,9 @@ class Bill:
         self.price = price
         self.factor_ppm = factor_ppm
         self.foreseen = foreseen
-        tokens = foreseen.input_tokens
         # Both are asked for many times in a call's life, in pico-USD: the request itself, and the dearer output token.
-        self._base: int = sum(n * price.rate(kind, "", tokens) for kind in KINDS if (n := getattr(foreseen, kind)))
-        self._output: int = max(price.rate("output", "", tokens), price.rate("reasoning", "", tokens))
+        self._base = price.pico_of(foreseen)
+        self._output = price.dearer_output(foreseen)
 
     @property
     def input_tokens(self) -> int:

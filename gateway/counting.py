@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from config.catalog import Model
-from gateway.call import ChatRequest, Request
+from gateway.call import NO_MEDIA, ChatRequest, Media, Request
 from gateway.tokens import Tokenizers, encoding_for
 from policies.estimate import AUDIO_BYTES_PER_TOKEN, FILE_BYTES_PER_TOKEN, image_tokens, input_tokens, scaled
 
@@ -40,9 +40,7 @@ class Counting:
         """Tokens of the request by the model's vocabulary, media by rule."""
         encoding = encoding_for(model.upstream_model, model.tokenizer)
         if isinstance(request, ChatRequest):
-            media = request.media
-            beside = sum(image_tokens(image.head, image.detail) for image in media.images)
-            beside += media.audio_bytes // AUDIO_BYTES_PER_TOKEN + media.file_bytes // FILE_BYTES_PER_TOKEN
+            beside = _beside(request.media) if request.media is not NO_MEDIA else 0
             count = await self._tokenizers.count_chat_async(request.messages, request.tools, encoding, beside)
         else:
             count = await self._tokenizers.count_input_async(request.input, encoding)
@@ -57,3 +55,9 @@ class Counting:
         """The same for pieces, without waiting: for answers too long to be kept whole."""
         encoding, factor = encoding_for(model.upstream_model, model.tokenizer), model.tokenizer_factor_ppm
         return lambda text: scaled(self._tokenizers.count(text, encoding), factor)
+
+
+def _beside(media: Media) -> int:
+    """Tokens of what stands beside the text, by rule."""
+    images = sum(image_tokens(image.head, image.detail) for image in media.images)
+    return images + media.audio_bytes // AUDIO_BYTES_PER_TOKEN + media.file_bytes // FILE_BYTES_PER_TOKEN

@@ -19,11 +19,13 @@ from gateway.admission import OUTPUT_LEAST, Admitter, limiter_away
 from gateway.errors import Refusal
 from gateway.explain_money import MoneyLook
 from gateway.identity import active, principal_of
-from gateway.order import Order, candidates_of, check_granted, no_model, routed
+from gateway.order import Order, candidates_of
 from gateway.purse import purses_of
 from gateway.report import Report
 from gateway.sentences import instant
+from gateway.surface import Surface
 from gateway.surfaces import SURFACES
+from gateway.terms import Terms, check_granted, no_model, terms_of
 from ledger.ids import uuid7
 from ledger.money import format_usd
 from ledger.store import Bank
@@ -90,21 +92,20 @@ class Explainer:
         model = _model(report, catalog, tier, wanted, url)
         if model is None:
             return None
-        surface = next(surface for surface in SURFACES if surface.kind == model.kind)
         rule = catalog.task_rule(task)
-        asked, model = model, routed(catalog, tier, None, model, rule)
+        terms = terms_of(catalog, tier, None, _surface(model), model, url, rule, task=task != "")
+        asked, terms = model, terms.instead or terms
         if task:
-            _tell_task(report, task, rule, asked, model)
+            _tell_task(report, task, rule, asked, terms.model)
         try:
-            candidates = candidates_of(catalog, tier, None, model, _SMALL[model.kind], rule=rule)
+            candidates = candidates_of(terms, _SMALL[model.kind])
         except Refusal as refusal:
             report.refuses("price", refusal)
             return None
         report.passes("price", "The model has a price.", version=candidates[0].bill.price.version)
         _tell_features(report, tier)
-        reserve = OUTPUT_LEAST if surface.has_output else 0
-        who = principal_of(user, standing, task=task)
-        return Order(who, tier, surface, candidates, reserve, OUTPUT_LEAST, url, rule)
+        reserve = OUTPUT_LEAST if terms.surface.has_output else 0
+        return Order(principal_of(user, standing, task=task), terms, candidates, reserve, OUTPUT_LEAST)
 
     async def _counts_and_money(self, report: Report, order: Order, now: datetime) -> None:
         money = MoneyLook(order, purses_of(order, now), now)
@@ -178,10 +179,18 @@ def _cheapest(catalog: Catalog, tier: Tier) -> Model | None:
     priced = [model for model in granted if catalog.price(model.id) is not None]
 
     def cost(model: Model) -> tuple[bool, int]:
-        bill = candidates_of(catalog, tier, None, model, _SMALL[model.kind])[0].bill
+        bill = candidates_of(_terms(catalog, tier, model), _SMALL[model.kind])[0].bill
         return model.kind != "chat", bill.expected(OUTPUT_LEAST)
 
     return min(priced, key=cost) if priced else next(iter(granted), None)
+
+
+def _surface(model: Model) -> Surface:
+    return next(surface for surface in SURFACES if surface.kind == model.kind)
+
+
+def _terms(catalog: Catalog, tier: Tier, model: Model) -> Terms:
+    return terms_of(catalog, tier, None, _surface(model), model, "")
 
 
 def _tell_features(report: Report, tier: Tier) -> None:

@@ -25,7 +25,7 @@ from gateway.errors import Refusal
 from gateway.identity import Headers, Identity, ServiceKey
 from gateway.language import Language, language_of
 from gateway.offer import ladder, lowest, price_words, prices_of
-from gateway.order import no_model
+from gateway.terms import no_model
 from policies.tier import Tier
 
 _SERVICES_MAX = 100

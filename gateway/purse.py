@@ -138,7 +138,7 @@ def _money(order: Order, now: datetime) -> Purse:
     plan = money_of(principal, tier)
     if order.surface.free:
         return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0)
-    caps = caps_of(principal, now) if principal.limits or principal.group else ()
+    caps = caps_of(principal, now) if _is_capped(principal) else ()
     if tier.unlimited:
         # The house pays, and no wallet: what a key may cost bounds it all the same, a member's share of a wallet not.
         caps = tuple(cap for cap in caps if cap.of == "key")
@@ -146,6 +146,11 @@ def _money(order: Order, now: datetime) -> Purse:
     wanted = _dearest(order.candidates, _first_share(order))
     minimum = min(wanted, _dearest(order.candidates, order.least))
     return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, wanted, minimum, caps)
+
+
+def _is_capped(principal: Principal) -> bool:
+    """Whether there may be a budget beside the wallet, for which the running period has to be found."""
+    return principal.group is not None or (principal.limits is not None and principal.limits.budget is not None)
 
 
 def _house(order: Order, money: Purse, now: datetime) -> Purse | None:
@@ -178,6 +183,8 @@ def _first_share(order: Order) -> int:
 
 
 def _dearest(candidates: tuple[Candidate, ...], output: int) -> int:
+    if len(candidates) == 1:
+        return candidates[0].bill.expected(output)
     return max([each.bill.expected(output) for each in candidates])
 
 

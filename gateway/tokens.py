@@ -58,15 +58,11 @@ class Tokenizers:
 
     def count(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
         """Tokens of a text; special tokens count as the plain text they are written in. Never raises for any text."""
-        if not text:
-            return 0
-        vocabulary = self._vocabulary(encoding)
-        length = vocabulary.slice_chars
-        return sum(_counted(text[at : at + length], vocabulary) for at in range(0, len(text), length))
+        return _sliced(text, self._vocabulary(encoding)) if text else 0
 
     async def count_async(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
         """The same; long texts are counted in a worker thread."""
-        if self._at_once(len(text), encoding):
+        if self.at_once(len(text), encoding):
             return self.count(text, encoding)
         return await asyncio.to_thread(self.count, text, encoding)
 
@@ -76,17 +72,27 @@ class Tokenizers:
         JSON that cannot be read counts as the text it is.
         """
         try:
-            read = msgspec.json.decode(messages, type=list[_Message])
+            read = _read_messages(messages)
         except (ValueError, RecursionError):
             return self.count(messages.decode("utf-8", "replace"), encoding) + images
-        texts = sum(self._message(message, encoding) for message in read)
-        return texts + PRIMING_TOKENS + self._tools(tools, encoding) + images
+        vocabulary = self._vocabulary(encoding)
+        tokens = PRIMING_TOKENS + MESSAGE_TOKENS * len(read) + images
+        for message in read:
+            tokens += self._role(message.role or "", encoding)
+            content = message.content
+            if content and type(content) is str:
+                tokens += _sliced(content, vocabulary)
+            elif content:
+                tokens += sum([_sliced(text, vocabulary) for text in _texts(content) if text])
+            if message.name or message.reasoning_content or message.tool_calls:
+                tokens += _beside(message, vocabulary)
+        return tokens + self._tools(tools, encoding) if tools else tokens
 
     async def count_chat_async(
         self, messages: bytes, tools: bytes = b"", encoding: str = DEFAULT_ENCODING, images: int = 0
     ) -> int:
         """The same; long chats are counted in a worker thread."""
-        if self._at_once(len(messages) + len(tools), encoding):
+        if self.at_once(len(messages) + len(tools), encoding):
             return self.count_chat(messages, tools, encoding, images)
         return await asyncio.to_thread(self.count_chat, messages, tools, encoding, images)
 
@@ -100,7 +106,7 @@ class Tokenizers:
 
     async def count_input_async(self, given: bytes, encoding: str = DEFAULT_ENCODING) -> int:
         """The same; long inputs are counted in a worker thread."""
-        if self._at_once(len(given), encoding):
+        if self.at_once(len(given), encoding):
             return self.count_input(given, encoding)
         return await asyncio.to_thread(self.count_input, given, encoding)
 
@@ -109,23 +115,15 @@ class Tokenizers:
             return self.count(value, encoding)
         return sum(self._input(each, encoding) for each in value) if isinstance(value, list) else 1
 
-    def _message(self, message: _Message, encoding: str) -> int:
-        named = NAME_TOKENS if message.name else 0
-        texts = [message.name or "", *_texts(message.content), *_calls(message)]
-        counted = sum([self.count(text, encoding) for text in texts if text])
-        return MESSAGE_TOKENS + named + self._role(message.role or "", encoding) + counted
-
     def _tools(self, tools: bytes, encoding: str) -> int:
         """Tools reach the model in a form of its own; their compact JSON is a little longer than that form."""
-        if not tools:
-            return 0
         try:
             compact = msgspec.json.format(tools, indent=-1)
         except (ValueError, RecursionError):
             compact = tools
         return self.count(compact.decode("utf-8", "replace"), encoding)
 
-    def _at_once(self, chars: int, encoding: str) -> bool:
+    def at_once(self, chars: int, encoding: str) -> bool:
         """Whether so much text is counted in no time to speak of, and may be on the event loop."""
         vocabulary = self._vocabularies.get(encoding)
         return vocabulary is not None and chars <= vocabulary.thread_chars
@@ -149,6 +147,7 @@ class Tokenizers:
             return self._vocabularies[DEFAULT_ENCODING]
 
 
+@lru_cache(maxsize=1024)
 def encoding_for(model: str, configured: str | None = None) -> str:
     """The vocabulary for a model: the configured one, else by OpenAI's naming, else the newest as an approximation."""
     if configured:
@@ -173,9 +172,24 @@ class _Message(msgspec.Struct, gc=False):
     tool_calls: list[_Call] | None = None
 
 
-def _texts(content: str | list[dict[str, msgspec.Raw]] | None) -> list[str]:
-    if content is None or isinstance(content, str):
-        return [content or ""]
+_read_messages = msgspec.json.Decoder(list[_Message]).decode
+
+
+def _beside(message: _Message, vocabulary: Vocabulary) -> int:
+    """Tokens of what few messages have: a name, words that were thought, calls of tools."""
+    tokens = 0
+    if message.name:
+        tokens += NAME_TOKENS + _sliced(message.name, vocabulary)
+    if message.reasoning_content:
+        tokens += _sliced(message.reasoning_content, vocabulary)
+    if message.tool_calls:
+        tokens += sum([_sliced(text, vocabulary) for text in _calls(message.tool_calls) if text])
+    return tokens
+
+
+def _texts(content: str | list[dict[str, msgspec.Raw]]) -> list[str]:
+    if isinstance(content, str):
+        return [content]
     raws = [part[name] for part in content for name in ("text", "refusal") if name in part]
     return [bytes(raw)[1:-1].decode("utf-8", "replace") if b"\\" not in bytes(raw) else _unescaped(raw) for raw in raws]
 
@@ -187,11 +201,9 @@ def _unescaped(raw: msgspec.Raw) -> str:
         return bytes(raw).decode("utf-8", "replace")
 
 
-def _calls(message: _Message) -> list[str]:
-    if message.tool_calls is None:
-        return [message.reasoning_content or ""]
-    texts = [message.reasoning_content or ""]
-    for call in message.tool_calls:
+def _calls(calls: list[_Call]) -> list[str]:
+    texts = []
+    for call in calls:
         if call.function is not None:
             given = call.function.arguments
             texts += [
@@ -201,7 +213,11 @@ def _calls(message: _Message) -> list[str]:
     return texts
 
 
-def _counted(text: str, vocabulary: Vocabulary) -> int:
+def _sliced(text: str, vocabulary: Vocabulary) -> int:
+    """Tokens of a text of any length."""
+    length = vocabulary.slice_chars
+    if len(text) > length:
+        return sum(_sliced(text[at : at + length], vocabulary) for at in range(0, len(text), length))
     try:
         return vocabulary.count(text)
     except BaseException as error:

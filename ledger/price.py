@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import mul
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import astuple
 
 from ledger.usage import KINDS, TOKEN_KINDS, Usage
 
 PPM = 1_000_000
+_OUTPUT, _REASONING = KINDS.index("output"), KINDS.index("reasoning")
 
 # A kind that has no price of its own is charged as the kind it is a special case of.
 _FALLBACK = {
@@ -55,7 +58,10 @@ class Rates(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One version of a model's price; the fields are those of ``Rates``. Raises ValueError for a negative number."""
+    """One version of a model's price; the fields are those of ``Rates``. Raises ValueError for a negative number.
+
+    ``plain``: the prices of all ``KINDS`` in their order, where neither a variant nor the context changes any.
+    """
 
     version: int
     model: str
@@ -63,11 +69,14 @@ class Price:
     per_request: int = 0
     long_context: Step | None = None
     variants: dict[str, dict[str, int]] = field(default_factory=dict)
+    plain: tuple[int, ...] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         tables = [self.pico, *self.variants.values(), *([self.long_context.pico] if self.long_context else [])]
         if self.per_request < 0 or any(rate < 0 for table in tables for rate in table.values()):
             raise ValueError(f"the price of {self.model} (version {self.version}) has a number below zero")
+        if not (self.variants or self.long_context):
+            object.__setattr__(self, "plain", tuple(_base(self.pico, kind) for kind in KINDS))
 
     @classmethod
     def of(cls, version: int, model: str, rates: Rates) -> Price:
@@ -96,7 +105,7 @@ class Price:
         price. So a discount that nobody named is not given, and a surcharge is not forgotten.
         """
         base = _base(self.pico, kind)
-        if not (self.variants or self.long_context):
+        if self.plain is not None:
             return base
         step, name = self.long_context, self.known_variant(variant)
         stepped = _rate(self.pico, step.pico, kind) if step and input_tokens > step.above else base
@@ -104,20 +113,24 @@ class Price:
             return stepped
         return _raised(_rate(self.pico, self.variants[name], kind), base, stepped)
 
+    def pico_of(self, usage: Usage, variant: str = "") -> int:
+        """What these units cost in pico-USD, before factor and request price."""
+        if self.plain is not None:
+            return sum(map(mul, astuple(usage), self.plain))
+        tokens = usage.input_tokens
+        return sum(amount * self.rate(kind, variant, tokens) for kind in KINDS if (amount := getattr(usage, kind)))
 
-BY_AMOUNT = 0
-"""In the place of a price version: a charge from outside that was asked for by its amount."""
-
-BY_TOKENS = -1
-TOKEN_PRICE = Price(BY_TOKENS, "", dict.fromkeys(TOKEN_KINDS, 1000))
-"""What a token wallet pays: at a factor of 1 000 000, one unit for one token of any kind."""
+    def dearer_output(self, usage: Usage) -> int:
+        """The dearer of the two output prices beside this input, in pico-USD per token."""
+        if self.plain is not None:
+            return max(self.plain[_OUTPUT], self.plain[_REASONING])
+        tokens = usage.input_tokens
+        return max(self.rate("output", "", tokens), self.rate("reasoning", "", tokens))
 
 
 def charge_amount(usage: Usage, price: Price, factor_ppm: int, variant: str = "") -> int:
     """Nano-USD for this usage: ``ceil(factor x sum(units x pico) / 10^9) + per_request``."""
-    tokens = usage.input_tokens if price.long_context else 0
-    pico: int = sum(amount * price.rate(kind, variant, tokens) for kind in KINDS if (amount := getattr(usage, kind)))
-    return -(-pico * factor_ppm // 10**9) + price.per_request
+    return -(-price.pico_of(usage, variant) * factor_ppm // 10**9) + price.per_request
 
 
 def _base(pico: Mapping[str, int], kind: str) -> int:
@@ -145,3 +158,11 @@ def _raised(rate: int, before: int, after: int) -> int:
     if after <= before:
         return rate
     return -(-rate * after // before) if before else max(rate, after)
+
+
+BY_AMOUNT = 0
+"""In the place of a price version: a charge from outside that was asked for by its amount."""
+
+BY_TOKENS = -1
+TOKEN_PRICE = Price(BY_TOKENS, "", dict.fromkeys(TOKEN_KINDS, 1000))
+"""What a token wallet pays: at a factor of 1 000 000, one unit for one token of any kind."""

@@ -47,7 +47,7 @@ def input_tokens(text_bytes: int, image_tokens: int = 0, audio_bytes: int = 0, f
 
 def scaled(tokens: int, factor_ppm: int) -> int:
     """Tokens of our tokenizer as tokens of a model whose tokenizer makes `factor_ppm` millionths as many."""
-    return _ceil(tokens * factor_ppm, PPM)
+    return -(-tokens * factor_ppm // PPM)
 
 
 def output_reserve(n: int, expected: int, *bounds: int | None) -> int:
@@ -55,7 +55,10 @@ def output_reserve(n: int, expected: int, *bounds: int | None) -> int:
 
     Bounds are what was asked for, the tier's cap, the model's cap; None is no bound.
     """
-    return n * min([expected, *(bound for bound in bounds if bound is not None)])
+    for bound in bounds:
+        if bound is not None and bound < expected:
+            expected = bound
+    return n * expected
 
 
 def image_tokens(head: bytes, detail: str = "") -> int:
@@ -122,7 +125,7 @@ class RunningRatio:
         if sums is None:
             sums = self._seen[model] = _Sums()
         self._seen.move_to_end(model)
-        sums.add(estimated, _within(reported, scaled(estimated, RATIO_MIN), scaled(estimated, RATIO_MAX)))
+        sums.add(estimated, max(scaled(estimated, RATIO_MIN), min(reported, scaled(estimated, RATIO_MAX))))
         if len(self._seen) > MODELS_MAX:
             self._seen.popitem(last=False)
 
@@ -131,7 +134,7 @@ class RunningRatio:
         sums = self._seen.get(model)
         if sums is None or sums.count < RATIO_OBSERVATIONS_MIN:
             return PPM
-        return _within((sums.reported * PPM + sums.estimated // 2) // sums.estimated, RATIO_MIN, RATIO_MAX)
+        return max(RATIO_MIN, min((sums.reported * PPM + sums.estimated // 2) // sums.estimated, RATIO_MAX))
 
     def correct(self, model: str, estimate: int) -> int:
         """The estimate in tokens, as this model's calls have shown it to be."""
@@ -183,10 +186,6 @@ class _Sums:
         self.count = min(self.count + 1, RATIO_OBSERVATIONS_MIN)
         self.estimated += estimated * PPM - self.estimated // RATIO_DECAY
         self.reported += reported * PPM - self.reported // RATIO_DECAY
-
-
-def _within(value: int, least: int, most: int) -> int:
-    return max(least, min(value, most))
 
 
 def _ceil(amount: int, by: int) -> int:

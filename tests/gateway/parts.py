@@ -22,7 +22,10 @@ from config.catalog_file import read_catalog
 from config.catalog_sql import load, seed
 from gateway.admission import Admission, Admitter
 from gateway.counting import Counting
+from gateway.order import Candidate, Order
+from gateway.surface import Surface
 from gateway.surfaces import SURFACES
+from gateway.terms import terms_of
 from gateway.tokens import Tokenizers
 from ledger.hold import Settlement
 from ledger.ids import uuid7
@@ -33,6 +36,8 @@ from policies.buckets import Buckets
 from policies.buckets_memory import BucketsMemory
 from policies.estimate import RunningP90, RunningRatio
 from policies.principal import Principal
+from policies.task import TaskRule
+from policies.tier import Tier
 from tests.house import CATALOG, PEPPER
 
 CHAT, EMBEDDINGS = (
@@ -40,6 +45,19 @@ CHAT, EMBEDDINGS = (
 )
 FREE_OF_CHARGE = next(each for each in SURFACES if each.free)
 URL = "https://fare.example/pricing"
+
+
+def order_of(
+    who: Principal,
+    tier: Tier,
+    candidates: tuple[Candidate, ...],
+    reserve: int = 16,
+    surface: Surface = CHAT,
+    rule: TaskRule | None = None,
+) -> Order:
+    """A call of these candidates, as the rules see it; an answer of 16 tokens is worth beginning."""
+    terms = terms_of(Catalog(), tier, who.limits, surface, candidates[0].model, URL, rule, task=who.task != "")
+    return Order(who, terms, candidates, reserve, 16)
 
 
 def chat_request(content: Any = "hello", **more: Any) -> Any:

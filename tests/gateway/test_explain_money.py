@@ -11,7 +11,7 @@ import pytest
 from config.catalog import Model
 from gateway.bill import Bill
 from gateway.explain_money import MoneyLook
-from gateway.order import Candidate, Order
+from gateway.order import Candidate
 from gateway.purse import purses_of
 from gateway.report import Report
 from ledger.budget import Budget
@@ -23,7 +23,7 @@ from policies.explanation import Explanation
 from policies.group import Group
 from policies.principal import Principal
 from policies.tier import Allowance, Tier
-from tests.gateway.parts import CHAT, URL
+from tests.gateway.parts import order_of
 
 USER, WALLET, TEAM = (UUID(int=number) for number in range(1, 4))
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -53,7 +53,7 @@ class SomeBank:
 async def told(tier: Tier, bank: SomeBank, group: Group | None = None) -> Explanation:
     who = Principal(USER, WALLET, "r", "s", "", "Ada", "user", tier.name, "active", "en", group=group)
     bill = Bill(PRICE, 1_000_000, Usage(input=16))
-    order = Order(who, tier, CHAT, (Candidate(Model("small", "main", "small"), bill),), 16, 16, URL)
+    order = order_of(who, tier, (Candidate(Model("small", "main", "small"), bill),))
     look, report = MoneyLook(order, purses_of(order, NOW), NOW), Report()
     await look.ask(bank)  # type: ignore[arg-type]
     look.tell(report)

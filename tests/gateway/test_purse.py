@@ -26,7 +26,7 @@ from policies.group import Group
 from policies.key_limits import KeyLimits
 from policies.principal import Principal
 from policies.tier import Allowance, Tier
-from tests.gateway.parts import CHAT, FREE_OF_CHARGE, URL
+from tests.gateway.parts import FREE_OF_CHARGE, order_of
 
 USER, WALLET, KEY, TEAM, TEAMS_WALLET = (UUID(int=number) for number in range(1, 6))
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -47,7 +47,7 @@ def order(tier: Tier, usage: Usage | None = None, who: Principal | None = None, 
         Candidate(Model(price.model, "main", price.model), Bill(price, tier.markup_ppm, foreseen))
         for price in (PRICE, DEAR)
     )
-    return Order(who or principal(), tier, more.get("surface", CHAT), candidates, 100, 16, URL)
+    return order_of(who or principal(), tier, candidates, 100, **more)
 
 
 def test_money_holds_the_dearest_of_those_that_may_answer() -> None:

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.price import PPM, Price, Rates, Step, charge_amount
-from ledger.usage import KINDS, Usage
+from ledger.usage import INPUT_KINDS, KINDS, Usage
+
+ALL = {kind: at for at, kind in enumerate(KINDS, 1)}
 
 _rates = st.dictionaries(st.sampled_from(KINDS), st.integers(0, 10**8))
 _parts = st.dictionaries(st.sampled_from(KINDS), st.integers(0, 10**9))
@@ -156,3 +158,13 @@ def test_a_price_and_its_rates_are_the_same_and_old_documents_are_read() -> None
     assert Price.of(3, "m", rates).rates == rates
     assert msgspec.json.decode(msgspec.json.encode(rates), type=Rates) == rates
     assert msgspec.json.decode(b'{"pico": {"input": 1}, "per_request": 0}', type=Rates) == Rates({"input": 1})
+
+
+def test_a_price_that_nothing_changes_knows_all_its_rates_in_the_order_of_the_kinds() -> None:
+    assert Usage.__struct_fields__ == KINDS
+    assert Price(1, "m", ALL).plain == tuple(ALL.values())
+    assert Price(1, "m", {"input": 5}).plain == tuple(5 if kind in INPUT_KINDS else 0 for kind in KINDS)
+    assert Price(1, "m", ALL, variants={"flex": {}}).plain is None
+    assert Price(1, "m", ALL, long_context=Step(9, {})).plain is None
+    assert Price(1, "m", ALL, variants={"flex": {}}).pico_of(Usage(**ALL)) == Price(1, "m", ALL).pico_of(Usage(**ALL))
+    assert Price(1, "m", {"output": 3, "reasoning": 7}).dearer_output(Usage()) == 7

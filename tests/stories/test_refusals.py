@@ -18,9 +18,9 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from gateway import admission
 from gateway.errors import KINDS
 from gateway.language import Wait, language_of
-from policies import entitlement
 from tests import house
 from tests.backend import Backend, Gate, Pause, Stall, chat, error, head, plain, stream
 from tests.house import Answer, Caller, Farebox, until
@@ -346,7 +346,7 @@ async def two_at_once(scene: Scene) -> Answer:
 @tells("internal", 500, "api_error")
 async def something_breaks_here(scene: Scene) -> Answer:
     ada = await scene.farebox.caller()
-    scene.monkeypatch.setattr(entitlement, "check", broken)
+    scene.monkeypatch.setattr(admission, "candidates_of", broken)
     answer = await scene.farebox.chat(ada)
     scene.monkeypatch.undo()
     assert "secret" not in answer.body.decode()
