@@ -74,9 +74,20 @@ class Directory:
         key = self._keys.get(digest, now)
         if key is None and self._unknown.get(digest, now) is None:
             key = await self._prove(presented, digest)
-        if key is not None and len(self._used) < self._used_max:
-            self._used[key.id] = time.time()
+        if key is not None:
+            self.used(key.id, time.time())
         return key
+
+    @property
+    def epoch(self) -> int | None:
+        """Changes with whatever changes: what was found under one number is true as long as it stays. None: nobody
+        would tell us of a change."""
+        return None if self._deaf else self._epoch
+
+    def used(self, key_id: UUID, now: float) -> None:
+        """Note that a key was used at this Unix time."""
+        if len(self._used) < self._used_max:
+            self._used[key_id] = now
 
     async def user(self, user_id: UUID) -> User | None:
         """The account with this id, or the one that goes on for it. Raises AccountsUnavailable or TooManyLookups."""

@@ -292,7 +292,14 @@ async def open_gateway(
             _notices(settings.openwebui, bank, voice, ToldRedis(client)),
         )
         standings = Standings(accounts, catalog, settings.default_tier)
-        identity = Identity(directory, Issuers(settings.issuers), standings.of, settings.openwebui.jwt_secret)
+        identity = Identity(
+            directory,
+            Issuers(settings.issuers),
+            standings.of,
+            settings.openwebui.jwt_secret,
+            catalog,
+            met_max=limits.keys_cached,
+        )
         gate = Gate(limits.streams_max, lambda: len(pulse.pumps))
         metered: dict[str, Endpoint] = {
             f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits, uploads)

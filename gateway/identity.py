@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 from uuid import UUID
 
 from pydantic import SecretStr
 
+from accounts.cache import FOREVER, Cache
 from accounts.directory import Directory
 from accounts.keys import ACCOUNT, INFERENCE, Key, looks_like_key
 from accounts.lookups import TooManyLookups
 from accounts.standing import NoTier, Standing
 from accounts.store_sql import AccountsUnavailable
 from accounts.users import SUBJECT_MAX, TEXT_MAX, Sighting, User
+from config.catalog import Catalog
 from gateway import sentences
 from gateway.errors import Refusal
 from gateway.issuers import Issuers, KeysUnavailable, TokenError, refusal_of, verify_openwebui
@@ -42,6 +45,7 @@ _NAMED = (_USER_JWT, _USER_ID, _USER_EMAIL, _USER_NAME, _USER_ROLE)
 _LABELS = (_CHAT_ID, _MESSAGE_ID, _TASK)
 _LABEL_MAX = 200
 _RETRY_S = 2
+_MET_MAX = 10_000
 _METERED = (INFERENCE,)
 _MADE_FOR_OTHER_THINGS = {
     INFERENCE: "This key does not allow calls to models. Use another key.",
@@ -74,8 +78,18 @@ class ServiceKey(NamedTuple):
         return Refusal.of("identity_missing", _NO_USER)
 
 
+class _Met(NamedTuple):
+    """A caller who was let in by a key, and what must not have changed since."""
+
+    principal: Principal
+    key_id: UUID
+    epoch: int
+    catalog: Catalog
+
+
 class Identity:
-    """Answers for one process, from memory where it can."""
+    """Answers for one process, from memory where it can. ``catalog`` is the one by which ``standing_of`` tells where a
+    user stands; without it every call asks anew. No key stands in memory, but what its SHA-256 stands for."""
 
     def __init__(
         self,
@@ -83,11 +97,15 @@ class Identity:
         issuers: Issuers,
         standing_of: StandingOf,
         openwebui_secret: SecretStr | None = None,
+        catalog: Callable[[], Catalog] | None = None,
+        met_max: int = _MET_MAX,
     ) -> None:
         self._directory = directory
         self._issuers = issuers
         self._standing_of = standing_of
         self._openwebui_secret = openwebui_secret
+        self._catalog = catalog
+        self._met: Cache[bytes, _Met] = Cache(met_max)
 
     async def identify(self, headers: Headers, *scopes: str) -> Principal | ServiceKey:
         """Who calls. ``headers`` as ASGI has them, names in lower case; of ``scopes`` (none given: calls to models) the
@@ -98,8 +116,11 @@ class Identity:
         ledger_unavailable where it is not known from memory and the database does not answer.
         """
         given = list(headers)
+        credential = _credential(given)
+        if not scopes and (principal := self._known(credential)) is not None:
+            return principal
         try:
-            return await self._identify(_credential(given), given, scopes or _METERED)
+            return await self._identify(credential, given, scopes or _METERED)
         except (AccountsUnavailable, TooManyLookups) as error:
             raise _cannot_tell() from error
         except (TokenError, KeysUnavailable) as error:
@@ -116,6 +137,7 @@ class Identity:
     async def _identify(self, credential: str, headers: Headers, scopes: tuple[str, ...]) -> Principal | ServiceKey:
         if not looks_like_key(credential) and credential.count(".") == 2:
             return await self._by_token(credential)
+        epoch, catalog = self._directory.epoch, self._catalog() if self._catalog else None
         key = _usable(await self._directory.key(credential))
         if key.forwards_users:
             return await self._forwarded(key, headers)
@@ -124,7 +146,21 @@ class Identity:
         user = None if key.user_id is None else await self._directory.user(key.user_id)
         if user is None:
             raise Refusal.of("invalid_api_key", "The account of this key does not exist any more.")
-        return await self._standing(active(user), key)
+        principal = await self._standing(active(user), key)
+        if scopes == _METERED and epoch is not None and catalog is not None:
+            self._met.put(_digest(credential), _Met(principal, key.id, epoch, catalog), _until(key, user))
+        return principal
+
+    def _known(self, credential: str) -> Principal | None:
+        """Who calls by this key, where nothing has changed since it was let in."""
+        now = time.time()
+        met = self._met.get(_digest(credential), now)
+        if met is None or met.epoch != self._directory.epoch or self._catalog is None:
+            return None
+        if met.catalog is not self._catalog():
+            return None
+        self._directory.used(met.key_id, now)
+        return met.principal
 
     async def _by_token(self, token: str) -> Principal:
         vouched = await self._issuers.verify(token)
@@ -188,6 +224,17 @@ def _credential(headers: Headers) -> str:
         problem = "This call carries two different keys." if found else "This call carries no key."
         raise Refusal.of("invalid_api_key", f"{problem} Send one as Authorization: Bearer or as x-api-key.")
     return found.pop().decode("latin-1")
+
+
+def _digest(credential: str) -> bytes:
+    return sha256(credential.encode()).digest()
+
+
+def _until(key: Key, user: User) -> float:
+    """When a caller has to be looked at again though nobody changed anything: the key ends, or another tier begins.
+    Unix time."""
+    instants = key.expires_at, user.next_tier_at
+    return min([instant.timestamp() for instant in instants if instant is not None], default=FOREVER)
 
 
 def _usable(key: Key | None) -> Key:

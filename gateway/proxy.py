@@ -141,7 +141,11 @@ class Proxy:
             body = await self._body(scope, receive, principal)
             # A caller's own pace is none of ours: the time its body took to come counts for nothing.
             clock = Clock(begun + time.monotonic() - known)
-            request = await self._parsed(body, _content_type(scope["headers"]))
+            content_type = _content_type(scope["headers"]) if self._surface.form else ""
+            if isinstance(body, bytes):
+                request = self._surface.parse(body, content_type)
+            else:
+                request = await self._parsed(body, content_type)
         except BadRequest as bad:
             raise Refusal.of("invalid_request", bad.message, param=bad.param) from None
         except Refusal as refusal:
@@ -156,9 +160,7 @@ class Proxy:
         multipart.boundary_of(_content_type(scope["headers"]))  # what is no form is refused before all of it came
         return await self._uploads.receive(scope, receive, principal.user_id)
 
-    async def _parsed(self, body: bytes | Upload, content_type: str) -> Request:
-        if isinstance(body, bytes):
-            return self._surface.parse(body, content_type)
+    async def _parsed(self, body: Upload, content_type: str) -> Request:
         try:
             self._gate.check()  # again: an upload may take minutes
             return await self._uploads.run(self._surface.parse, body, content_type)

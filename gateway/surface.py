@@ -108,7 +108,8 @@ class Surface:
     """One metered route.
 
     ``route`` is its OpenAI name, ``path`` where it stands under ``/v1`` here and under the backend's base, ``kind`` the
-    models it takes. ``parse(body, content_type)`` raises call.BadRequest and may wait for a body that lies on disk;
+    models it takes. ``parse(body, content_type)``, which is told the type of a form alone, raises call.BadRequest and
+    may wait for a body that lies on disk;
     ``rewrite(request, model, output_cap)`` is the body for the backend, of the same content type, and does not wait;
     ``foresee`` is the input side and the units known before the call, never output tokens; ``count`` is the input's
     tokens where nobody reported them. ``has_output``: output tokens are reserved. ``free``: never charged. ``reply``:

@@ -15,8 +15,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from accounts.directory import Directory
+from accounts.edits_sql import TierOrder
 from accounts.keys import ACCOUNT, CHARGES, FORWARD_USERS, IMPERSONATION, INFERENCE, mint
+from accounts.standing import Standing
 from accounts.store_sql import Accounts
+from accounts.users import User
 from config.catalog import Catalog
 from config.issuer import Issuer
 from gateway.errors import Refusal
@@ -369,6 +372,110 @@ async def test_a_service_lists_models_whatever_user_it_names(accounts: Accounts,
     given = headers(await service_key(accounts), **FORWARDED, x_openwebui_user_jwt="broken")
     assert isinstance(await signed_identity.identify_lister(given), ServiceKey)
     assert isinstance(await signed_identity.identify_lister(headers(await own_key(accounts))), Principal)
+
+
+class Remembering:
+    """An identity that knows again whom it let in, and how often it had to ask."""
+
+    def __init__(self, directory: Directory, issuers: Issuers) -> None:
+        self.catalog = CATALOG
+        self.asked = 0
+        self.identity = Identity(directory, issuers, self.standing, None, lambda: self.catalog)
+
+    async def standing(self, user: User) -> Standing:
+        self.asked += 1
+        return await standing_of(self.catalog)(user)
+
+
+@pytest.fixture
+def remembering(directory: Directory, issuers: Issuers) -> Remembering:
+    return Remembering(directory, issuers)
+
+
+async def test_who_was_let_in_is_known_again_without_asking(accounts: Accounts, remembering: Remembering) -> None:
+    given = headers(await own_key(accounts))
+    assert await known(remembering.identity, given) is await known(remembering.identity, given)
+    assert remembering.asked == 1
+    assert await remembering.identity.identify(given, ACCOUNT) == await known(remembering.identity, given)
+    assert remembering.asked == 2  # what a key may beside calls is looked up each time
+
+
+async def test_the_use_of_a_key_is_noted_also_where_nobody_is_asked(
+    accounts: Accounts, directory: Directory, remembering: Remembering
+) -> None:
+    given = headers(await own_key(accounts))
+    await known(remembering.identity, given)
+    await directory.flush()
+    before = (await accounts.list_keys())[0].last_used_at
+    await known(remembering.identity, given)
+    await directory.flush()
+    after = (await accounts.list_keys())[0].last_used_at
+    assert before is not None and after is not None and after > before
+
+
+async def test_nobody_is_known_again_after_any_change(
+    accounts: Accounts, directory: Directory, remembering: Remembering
+) -> None:
+    given = headers(await own_key(accounts))
+    first = await known(remembering.identity, given)
+    remembering.catalog = Catalog(tiers={"pro": Tier("pro", models=("small",))})
+    assert await known(remembering.identity, given) == first and remembering.asked == 2
+    key = (await accounts.list_keys())[0]
+    await accounts.set_status(first.user_id, "suspended")
+    directory.changed("users", str(first.user_id))
+    assert (await refused(remembering.identity, given)).code == "account_suspended"
+    await accounts.set_status(first.user_id, "active")
+    directory.changed("users", str(first.user_id))
+    await known(remembering.identity, given)
+    await accounts.revoke_key(key.id)
+    directory.changed("api_keys", str(key.id))
+    assert (await refused(remembering.identity, given)).code == "key_revoked"
+
+
+async def test_nobody_is_known_again_while_no_change_would_be_told(
+    accounts: Accounts, directory: Directory, remembering: Remembering
+) -> None:
+    given = headers(await own_key(accounts))
+    await known(remembering.identity, given)
+    directory.everything_changed(listening=False)
+    for _ in range(2):
+        await known(remembering.identity, given)
+    assert remembering.asked == 3
+
+
+async def test_a_key_that_is_known_again_still_ends(
+    accounts: Accounts, remembering: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = headers(await own_key(accounts, expires_at=datetime.now(UTC) + timedelta(hours=1)))
+    await known(remembering.identity, given)
+    later = time.time() + 3601
+    monkeypatch.setattr("gateway.identity.time", SimpleNamespace(time=lambda: later))
+    assert (await refused(remembering.identity, given)).code == "key_expired"
+
+
+async def test_a_planned_tier_begins_for_one_who_is_known(
+    accounts: Accounts, remembering: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = headers(await own_key(accounts))
+    user_id = (await known(remembering.identity, given)).user_id
+    await accounts.edit_user(user_id, {}, tier=TierOrder("free", datetime.now(UTC) + timedelta(hours=1)))
+    remembering.identity._directory.changed("users", str(user_id))
+    await known(remembering.identity, given)
+    asked, later = remembering.asked, time.time() + 3601
+    monkeypatch.setattr("gateway.identity.time", SimpleNamespace(time=lambda: later))
+    await known(remembering.identity, given)
+    assert remembering.asked == asked + 1
+
+
+async def test_a_key_that_speaks_for_others_is_nobody_by_itself(
+    accounts: Accounts, directory: Directory, issuers: Issuers
+) -> None:
+    key = await service_key(accounts, plain=True)
+    forgetful, remembering = Identity(directory, issuers, standing_of(CATALOG)), Remembering(directory, issuers)
+    for subject in ("one", "two"):
+        given = headers(key, x_openwebui_user_id=subject)
+        assert await known(remembering.identity, given) == await known(forgetful, given)
+        assert (await known(remembering.identity, given)).subject == subject
 
 
 async def test_a_database_that_is_away_is_no_verdict(issuers: Issuers) -> None:
