@@ -124,7 +124,8 @@ class Admitter:
             reply = await self._hold(purse, ask, ticket)
             if reply.status is HoldStatus.OK:
                 cap = _output_cap(order, request, purse, reply)
-                return Admission(order.tier, purse, ticket, reply.amount, reply.available, cap, ask.facts, order.url)
+                tier, url = order.terms.tier, order.terms.url
+                return Admission(tier, purse, ticket, reply.amount, reply.available, cap, ask.facts, url)
             replies.append((purse, reply))
             if not leaves_it_to_others(purse, reply):
                 break
@@ -183,12 +184,11 @@ class Admitter:
             if earlier.ask.rules == rules:
                 return earlier
             await self._take_back(earlier)
-        who, lane, wait_ms = order.principal, order.lane, 0
+        who, lane, wait_ms = order.principal, order.terms.lane, 0
         if lane == "embeddings" and self._queue_s:
             wait_ms = max(0, int((begun + self._queue_s - time.monotonic()) * 1000))
-        ask = Ask(
-            str(who.wallet_id), str(who.user_id), str(request_id), order.concurrency, idempotency, rules, lane, wait_ms
-        )
+        at_once = order.terms.concurrency
+        ask = Ask(who.wallet_text, who.user_text, str(request_id), at_once, idempotency, rules, lane, wait_ms)
         try:
             answer = await self._buckets.admit(ask)
         except (BucketsUnavailable, BucketsBusy):
@@ -230,12 +230,13 @@ def limiter_away() -> Deny:
 
 
 def _facts(order: Order, request: Request) -> CallFacts:
-    principal, model = order.principal, order.model
+    principal, terms = order.principal, order.terms
+    model = terms.model
     return CallFacts(
         user_id=principal.user_id,
-        tier=order.tier.name,
+        tier=terms.tier.name,
         model=model.id,
-        route=order.surface.route,
+        route=terms.surface.route,
         upstream=model.upstream,
         key_id=principal.key_id,
         task=principal.task,

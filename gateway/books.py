@@ -72,11 +72,12 @@ class Books:
         facts = admission.facts
         if facts.model != candidate.model.id:
             facts = msgspec.structs.replace(facts, model=candidate.model.id, upstream=candidate.model.upstream)
-        now, clock = time.monotonic(), story.clock
+        clock = story.clock
+        begun, first = clock.begun, clock.first
         self._poster.submit(
             Settlement(
                 request_id=story.request_id,
-                wallet_id=admission.wallet_id,
+                wallet_id=admission.purse.wallet_id,
                 usage=usage,
                 source=reading.source,
                 amount=amount,
@@ -85,8 +86,8 @@ class Books:
                 outcome=outcome,
                 at=datetime.now(UTC),
                 facts=facts,
-                ttft_ms=_millis(clock.first - clock.begun) if clock.first else None,
-                duration_ms=_millis(now - clock.begun),
+                ttft_ms=round((first - begun) * 1000) if first else None,
+                duration_ms=round((time.monotonic() - begun) * 1000),
                 problems=reading.problems,
                 variant=variant,
             )
@@ -187,7 +188,3 @@ def _ended(pump: Pump, tier: str) -> Ended:
         upstream_s=max(0.0, (clock.moved or now) - clock.sent) if clock.sent else None,
         first_s=clock.first - clock.begun if clock.first and admission is not None else None,
     )
-
-
-def _millis(seconds: float) -> int:
-    return round(seconds * 1000)

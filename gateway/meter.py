@@ -161,7 +161,7 @@ class StreamMeter:
             return Reading(counted, UsageSource.COUNTED, self._problems)
         if not (report.input_known and self._output_sure(report)):
             return Reading(_filled(report, counted), UsageSource.COUNTED, report.problems)
-        if self._speaks_for_one(report.usage.output_tokens, counted.output):
+        if self._choices > 1 and self._speaks_for_one(report.usage.output_tokens, counted.output):
             return Reading(self._of_all(report, counted), UsageSource.COUNTED, (*report.problems, OF_ONE_CHOICE))
         return Reading(report.usage, UsageSource.REPORTED, report.problems)
 
@@ -171,7 +171,8 @@ class StreamMeter:
         return self._reported
 
     def _output_sure(self, report: dialect.Report) -> bool:
-        self._fold()
+        if self._fresh:
+            self._fold()
         return self._covered and (report.output_known or not self._chars)
 
     def _speaks_for_one(self, told: int, counted: int) -> bool:

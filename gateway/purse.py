@@ -89,9 +89,9 @@ class Purse(Struct, frozen=True):
 
 def purses_of(order: Order, now: datetime) -> tuple[Purse, ...]:
     """Those that may pay for this call, in the order in which they are tried."""
-    money = _money(order, now)
-    house = _house(order, money, now)
-    plan = _paying_plan(order)
+    money, terms = _money(order, now), order.terms
+    house = _house(order, money, now) if terms.rule is not None else None
+    plan = _paying_plan(order) if terms.tier.allowance is not None else None
     own = (_tokens(order, plan), money) if plan is not None and plan.amount and money.wanted else (money,)
     return own if house is None else (house, *own)
 
@@ -134,9 +134,9 @@ def unpaid(order: Order, replies: Sequence[tuple[Purse, HoldReply]], now: dateti
 
 
 def _money(order: Order, now: datetime) -> Purse:
-    principal, tier = order.principal, order.tier
-    plan = money_of(principal, tier)
-    if order.surface.free:
+    principal, tier = order.principal, order.terms.tier
+    plan = money_of(principal, tier) if tier.allowance is not None or principal.group is not None else None
+    if order.terms.surface.free:
         return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0)
     caps = caps_of(principal, now) if _is_capped(principal) else ()
     if tier.unlimited:

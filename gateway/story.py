@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
+
+from msgspec import Struct
 
 from gateway.downstream import Headers
 from gateway.meter import Reading
@@ -13,8 +14,7 @@ from ledger.hold import Outcome
 from policies.principal import Principal
 
 
-@dataclass(slots=True)
-class Clock:
+class Clock(Struct):
     """Instants of one call, ``time.monotonic`` seconds; 0: not yet."""
 
     begun: float
@@ -25,8 +25,7 @@ class Clock:
     whole: float = 0.0  # the last piece of it left, for the backend of this try
 
 
-@dataclass(slots=True)
-class Story:
+class Story(Struct):
     """What one call is (who, what, through which door), and what became of it."""
 
     request_id: UUID

@@ -158,14 +158,15 @@ class _Histogram:
         self.count += 1
         if self.count >= OBSERVATIONS_MAX:
             self._halve()
-        self._move()
+        self._move(-(-self.count * 9 // 10))
 
     def _halve(self) -> None:
         self._buckets = [count // 2 for count in self._buckets]
         self.count, self._below = sum(self._buckets), sum(self._buckets[: self.at])
 
-    def _move(self) -> None:
-        buckets, wanted = self._buckets, _ceil(self.count * 9, 10)
+    def _move(self, wanted: int) -> None:
+        """Let ``wanted`` answers be in the buckets up to `at`, and fewer in those before it."""
+        buckets = self._buckets
         while self._below >= wanted:
             self.at -= 1
             self._below -= buckets[self.at]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
 from msgspec import Struct
@@ -11,7 +12,7 @@ from policies.group import Group
 from policies.key_limits import KeyLimits
 
 
-class Principal(Struct, frozen=True):
+class Principal(Struct, frozen=True, dict=True):
     """One caller, as every rule and the ledger see them.
 
     An account is known by (realm, subject), never by its e-mail, which people change. ``chat_id``, ``message_id`` and
@@ -49,3 +50,12 @@ class Principal(Struct, frozen=True):
     acted_by: str = ""
     """The admin behind a key that acts as its user."""
     scopes: tuple[str, ...] = ()
+
+    @cached_property
+    def user_text(self) -> str:
+        """The user's id as counters are named by it: written once, however often the caller calls."""
+        return str(self.user_id)
+
+    @cached_property
+    def wallet_text(self) -> str:
+        return str(self.wallet_id)

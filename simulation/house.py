@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -10,6 +10,7 @@ from config.catalog import Catalog, Model, Upstream
 from config.parts import Limits, Timeouts
 from gateway.calllog import CallLog
 from gateway.counting import Counting
+from gateway.ended import Ended
 from gateway.metrics import Metrics
 from gateway.tally import Tally
 from gateway.tokens import ENCODINGS, Tokenizers
@@ -67,7 +68,7 @@ class _NoLog(CallLog):
     def __init__(self) -> None:
         self.dropped = 0
 
-    def write(self, line: dict[str, object]) -> None:
+    def write(self, line: Ended | dict[str, Any]) -> None:
         """Dropped at once."""
 
 
