@@ -217,8 +217,10 @@ async def test_a_reply_we_cannot_read_does_not_pass_unmetered(farebox: Farebox, 
     assert await farebox.charges() == []
 
 
-async def test_the_charge_is_handed_over_before_the_caller_sees_the_end(farebox: Farebox) -> None:
+async def test_the_charge_is_handed_over_before_the_caller_sees_the_end(farebox: Farebox, backend: Backend) -> None:
     """The wallet is locked, so nothing can be posted: what is waiting when the end comes was handed over before it."""
+    head, *rest = script([delta("x", "stop"), usage(5, 1), DONE])
+    backend.answer = [head, Pause(0.5), *rest]
     ada = await farebox.caller()
     async with stream(farebox, ada) as reply, farebox.engine.begin() as connection:
         await connection.execute(text("SELECT 1 FROM wallets WHERE id = :id FOR UPDATE"), {"id": ada.user.wallet_id})
