@@ -184,6 +184,7 @@ async def open_gateway(
     async with AsyncExitStack() as stack:
         limits, bank_part = settings.limits, settings.bank
         metrics = Metrics()
+        stack.callback(metrics.count_up)  # also where the log's thread is stuck at its end
         log = CallLog(calls, metrics.count_up)
         log.start()
         stack.callback(log.stop)

@@ -79,6 +79,7 @@ async def test_every_worker_is_a_replica_and_metrics_add_up(farebox: Served) -> 
 async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(farebox: Served) -> None:
     ada = await farebox.caller(usd="1.00")
     assert (await farebox.chat(ada)).status == 200
+    await counted(farebox, "farebox_requests_total", 1)
     before = pids(farebox)
     victim = before.pop()
     os.kill(victim, signal.SIGKILL)
