@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,7 +25,7 @@ from ledger.usage import Usage
 
 _log = logging.getLogger("farebox.ledger")
 _ROUND_S = 1.0
-_AT_ONCE = 500  # a few milliseconds of reckoning: the calls of this process do not notice
+_AT_ONCE = 500  # a few milliseconds, of the process only where charges have a markup
 _LATE_S = 60.0
 _TIMEOUT_S = 60.0
 
@@ -32,10 +33,8 @@ TURN = "SELECT pg_try_advisory_xact_lock(hashtext('farebox.rollup'))"
 
 WAIT_TURN = "SELECT pg_advisory_xact_lock(hashtext('farebox.rollup'))"
 
-TAKE = """
-    DELETE FROM charges_to_roll WHERE ctid = ANY (ARRAY(SELECT ctid FROM charges_to_roll LIMIT $1))
-    RETURNING request_id, rev, posted_at
-"""
+ROLL = "SELECT taken, since, left_ids, left_revs FROM roll_charges($1)"
+"""Counts so many charges but those with a markup, which it takes off the queue for others to count."""
 
 # By the bounds of the ids only the months they are of are opened.
 CHARGES = """
@@ -111,13 +110,11 @@ class Roller:
             return 0
 
     async def _count(self, driver: Any) -> Taken:
-        taken = await driver.fetch(TAKE, self._at_once)
-        if not taken:
-            return Taken(0, None)
-        charges = counted(taken, await _charges(driver, taken))
-        rollup = rolled(charges, await self._priced(driver, charges))
-        await write(driver, rollup)
-        return Taken(len(taken), min(row["posted_at"] for row in taken))
+        taken, since, ids, revs = await driver.fetchrow(ROLL, self._at_once)
+        if ids:
+            charges = counted(list(zip(ids, revs, strict=True)), await _charges(driver, ids))
+            await write(driver, rolled(charges, await self._priced(driver, charges)))
+        return Taken(taken, since)
 
     async def _priced(self, driver: Any, charges: Sequence[Counted]) -> dict[int, Price]:
         """The prices that explain these charges. A version means the same for ever, so it is read once."""
@@ -146,11 +143,11 @@ async def rolling(database_url: str) -> AsyncIterator[Roller]:
         await engine.dispose()
 
 
-def counted(taken: Sequence[Any], charges: Sequence[Any]) -> list[Counted]:
+def counted(taken: Sequence[tuple[UUID, str]], charges: Sequence[Any]) -> list[Counted]:
     """The charges that were taken, and with each final one what its call's provisional one has to give back."""
     known = {(row["request_id"], row["rev"]): row for row in charges}
     found = []
-    for request_id, rev in ((row["request_id"], row["rev"]) for row in taken):
+    for request_id, rev in taken:
         if (request_id, rev) in known:
             found.append(_counted(known[request_id, rev], 1))
         if rev != "provisional" and (request_id, "provisional") in known:
@@ -180,8 +177,7 @@ def upsert(table: str) -> str:
     )
 
 
-async def _charges(driver: Any, taken: Sequence[Any]) -> list[Any]:
-    ids = [row["request_id"] for row in taken]
+async def _charges(driver: Any, ids: Sequence[UUID]) -> list[Any]:
     return list(await driver.fetch(CHARGES, ids, min(ids), max(ids)))
 
 

@@ -1,8 +1,12 @@
-"""Settlements of a batch posted by one statement, where there is nothing to weigh.
+"""Settlements of a batch posted by one statement, where there is nothing to weigh; charges counted on the server.
 
 A plain settlement is the first word on a call whose hold is open, on a wallet that has free what its calls cost beyond
 their holds, and whose next grant covers all of the batch: one entry of two legs, one charge, the hold closed. What is
 not plain is left as it is, for the rules of ``ledger.hold`` to decide.
+
+``roll_charges`` takes charges off the queue and counts them into the statistics; ``ledger.rollup`` says what each adds.
+What a charge with a markup would be without it takes the rules of ``ledger.price``: it is taken off and told, not
+counted.
 """
 
 from alembic import op
@@ -110,9 +114,106 @@ _CLOSE_PLAIN = """
 """
 
 
+_INPUT = ("input", "cache_read", "cache_write", "cache_write_1h", "audio_in", "image_in")
+_OUTPUT = ("output", "reasoning", "audio_out")
+_BY_USER = ("calls", "input_tokens", "cached_tokens", "output_tokens", "amount")
+_BY_LABEL = (*_BY_USER, "list_amount", "overrun", "house_amount")
+
+
+def _tokens(*kinds: str) -> str:
+    """What is no number counts as nothing."""
+    return " + ".join(
+        f"CASE jsonb_typeof(c.usage -> '{kind}') WHEN 'number' THEN (c.usage -> '{kind}')::bigint ELSE 0 END"
+        for kind in kinds
+    )
+
+
+def _add(table: str, keys: str, sums: tuple[str, ...]) -> str:
+    """Adds the sums of ``fine`` to a table of coarser ones."""
+    return f"""
+            INSERT INTO {table} AS known ({keys}, {", ".join(sums)})
+            SELECT {keys}, {", ".join(f"sum({each})::bigint" for each in sums)} FROM fine GROUP BY {keys}
+            ON CONFLICT ({keys}) DO UPDATE SET {", ".join(f"{each} = known.{each} + excluded.{each}" for each in sums)}
+    """
+
+
+# Who calls it has the roller's turn, so that no two of them meet on a row. A final word takes back what the provisional
+# one of its call said. By the bounds of the ids only the months they are of are opened. The hour is the first 48 bits
+# of the id, which are milliseconds since 1970.
+_ROLL_CHARGES = f"""
+    CREATE FUNCTION roll_charges(
+        p_at_once integer, OUT taken integer, OUT since timestamptz, OUT left_ids uuid[], OUT left_revs text[])
+    LANGUAGE plpgsql AS $$
+    DECLARE
+        ids uuid[];
+        revs text[];
+    BEGIN
+        WITH gone AS (
+            DELETE FROM charges_to_roll WHERE ctid = ANY (ARRAY(SELECT ctid FROM charges_to_roll LIMIT p_at_once))
+            RETURNING request_id, rev, posted_at
+        )
+        SELECT count(*), min(posted_at), array_agg(request_id ORDER BY request_id), array_agg(rev ORDER BY request_id)
+        INTO taken, since, ids, revs FROM gone;
+        IF taken = 0 THEN
+            RETURN;
+        END IF;
+        WITH charge AS MATERIALIZED (
+            SELECT q.request_id AS queued_id, q.rev AS queued_rev, CASE WHEN c.rev = q.rev THEN 1 ELSE -1 END AS sign,
+                   c.user_id, c.tier, c.model, c.task, c.currency, c.amount, c.overrun,
+                   c.factor_ppm <> 1000000 AS marked,
+                   CASE WHEN c.house THEN c.amount ELSE 0 END AS house_amount,
+                   ('x' || left(encode(uuid_send(c.request_id), 'hex'), 12))::bit(48)::bigint / 3600000 AS hour_no,
+                   {_tokens(*_INPUT)} AS input_tokens,
+                   {_tokens("cache_read")} AS cached_tokens,
+                   {_tokens(*_OUTPUT)} AS output_tokens
+            FROM unnest(ids, revs) AS q (request_id, rev)
+            JOIN charges c ON c.request_id = q.request_id
+                          AND (c.rev = q.rev OR (c.rev = 'provisional' AND q.rev <> 'provisional'))
+            WHERE c.request_id = ANY (ids) AND c.request_id >= ids[1] AND c.request_id <= ids[taken]
+        ),
+        left_over AS MATERIALIZED (SELECT DISTINCT queued_id, queued_rev FROM charge WHERE marked),
+        summed AS MATERIALIZED (
+            SELECT hour_no, user_id, tier, model, task, currency, sum(sign)::bigint AS calls,
+                   sum(sign * input_tokens)::bigint AS input_tokens, sum(sign * cached_tokens)::bigint AS cached_tokens,
+                   sum(sign * output_tokens)::bigint AS output_tokens, sum(sign * amount)::bigint AS amount,
+                   sum(sign * overrun)::bigint AS overrun, sum(sign * house_amount)::bigint AS house_amount
+            FROM charge WHERE (queued_id, queued_rev) NOT IN (SELECT queued_id, queued_rev FROM left_over)
+            GROUP BY hour_no, user_id, tier, model, task, currency
+        ),
+        fine AS MATERIALIZED (
+            SELECT summed.*, amount AS list_amount, utc AT TIME ZONE 'UTC' AS hour, utc::date AS day,
+                   date_trunc('month', utc)::date AS month, date_trunc('year', utc)::date AS year
+            FROM summed, LATERAL (SELECT timestamp '1970-01-01' + hour_no * interval '1 hour' AS utc) AS at
+            WHERE (calls, input_tokens, cached_tokens, output_tokens, amount, overrun, house_amount)
+                  <> (0, 0, 0, 0, 0, 0, 0)
+        ),
+        by_hour AS ({_add("usage_by_hour", "hour, model, tier, task, currency", _BY_LABEL)}),
+        by_day AS ({_add("usage_by_day", "day, model, tier, task, currency", _BY_LABEL)}),
+        by_month AS ({_add("usage_by_month", "month, model, tier, task, currency", _BY_LABEL)}),
+        by_user_day AS ({_add("usage_by_user_day", "user_id, day, model, task, currency", _BY_USER)}),
+        by_user_month AS ({_add("usage_by_user_month", "month, currency, user_id", _BY_USER)}),
+        by_user_year AS ({_add("usage_by_user_year", "year, currency, user_id", _BY_USER)}),
+        active AS (
+            INSERT INTO active_users (period, starts, user_id)
+            SELECT DISTINCT period, date_trunc(period, day::timestamp)::date, user_id
+            FROM fine, unnest(ARRAY['day', 'week', 'month']) AS period
+            ON CONFLICT DO NOTHING RETURNING period, starts
+        ),
+        active_counts AS (
+            INSERT INTO active_user_counts AS known (period, starts, users)
+            SELECT period, starts, count(*) FROM active GROUP BY period, starts
+            ON CONFLICT (period, starts) DO UPDATE SET users = known.users + excluded.users
+        )
+        SELECT array_agg(queued_id), array_agg(queued_rev) INTO left_ids, left_revs FROM left_over;
+    END $$
+"""
+
+
 def upgrade() -> None:
     op.execute(_CLOSE_PLAIN)
+    op.execute(_ROLL_CHARGES)
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION roll_charges")
     op.execute("DROP FUNCTION close_plain")

@@ -11,11 +11,14 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger import roller
-from ledger.hold import Settlement
-from ledger.roller import Roller, rolling, upsert
-from ledger.rollup import TABLES, measures
+from ledger.hold import CallFacts, Settlement
+from ledger.ids import uuid7
+from ledger.price import Price
+from ledger.roller import Roller, counted, rolling, upsert
+from ledger.rollup import TABLES, measures, rolled
 from ledger.rollup_check import check
 from ledger.store import HoldAsk
+from ledger.usage import Usage
 from tests.ledger.till import Till, until
 
 
@@ -117,6 +120,45 @@ async def test_markup_and_the_house_are_told_apart(till: Till) -> None:
     assert await _broken(till) == []
 
 
+async def _rows(till: Till) -> dict[str, dict[tuple[object, ...], list[int]]]:
+    """What the tables say, by table and key."""
+    found: dict[str, dict[tuple[object, ...], list[int]]] = {}
+    for table, keys in TABLES.items():
+        rows = await till.sql(f"SELECT {', '.join((*keys, *measures(table)))} FROM {table}")
+        found[table] = {tuple(row)[: len(keys)]: list(tuple(row)[len(keys) :]) for row in rows}
+    return found
+
+
+async def _charges_of_every_kind(till: Till) -> None:
+    """Of one user and of several; marked up, by the house, with a provisional word on another model before it."""
+    usage = Usage(input=9, cache_read=4, cache_write=2, cache_write_1h=1, audio_in=3, image_in=5, output=7, audio_out=6)
+    facts = CallFacts(uuid7(), "pro", "big", "openai/chat", task="title")
+    await _charge(till, 30, usage=usage, facts=facts)
+    await _charge(till, 11, usage=Usage(output=1, reasoning=8, images=3), facts=facts)
+    await _charge(till, 15, usage=Usage(output=10), factor_ppm=1_500_000, facts=facts)
+    house = till.ask(await till.wallet(), 0, house=True)
+    await till.bank.open_holds([house])
+    await till.bank.close([till.event(house, 7)])
+    silent = await _silent(till, 20)
+    other = msgspec.structs.replace(silent.facts, model="other")
+    await till.bank.close([msgspec.structs.replace(till.event(silent, 25), facts=other)])
+
+
+async def test_the_database_counts_as_the_rules_say(till: Till) -> None:
+    await _charges_of_every_kind(till)
+    queued = [tuple(row) for row in await till.sql("SELECT request_id, rev FROM charges_to_roll")]
+    ids = [request_id for request_id, _ in queued]
+    charges = counted(queued, await till.sql(roller.CHARGES, ids, min(ids), max(ids)))
+    said = rolled(charges, {till.price_version: Price(till.price_version, "m", {"output": 1000})})
+    assert await Roller(till.engine).roll() == len(queued) == 6
+    assert await _rows(till) == {
+        table: {key: values[: len(measures(table))] for key, values in sums.items() if any(values)}
+        for table, sums in said.sums.items()
+    }
+    active = await till.sql("SELECT period, starts, user_id FROM active_users")
+    assert {tuple(row) for row in active} == said.active
+
+
 async def test_many_rollers_count_each_charge_once(till: Till) -> None:
     for amount in range(1, 41):
         await _charge(till, amount)
@@ -131,6 +173,7 @@ async def test_a_roller_that_dies_before_its_commit_has_counted_nothing(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _charge(till, 30)
+    await _charge(till, 15, factor_ppm=1_500_000)
 
     async def dies(*_: Any) -> None:
         raise ConnectionResetError
@@ -139,7 +182,7 @@ async def test_a_roller_that_dies_before_its_commit_has_counted_nothing(
     with pytest.raises(ConnectionResetError):
         await Roller(till.engine).roll()
     monkeypatch.undo()
-    assert await _queued(till) == 1 and (await _sums(till, "usage_by_hour"))["calls"] == 0
+    assert await _queued(till) == 2 and (await _sums(till, "usage_by_hour"))["calls"] == 0
     await Roller(till.engine).roll()
     assert await _broken(till) == []
 
