@@ -62,8 +62,10 @@ class Books:
         reading: Reading,
         outcome: Outcome,
         variant: str = "",
+        passed: int = 0,
     ) -> None:
-        """Hand the charge over to the poster, and note in the story what it came to."""
+        """Hand the charge over to the poster, and note in the story what it came to. ``passed``: the output tokens that
+        went to the caller, as reckoned on the way."""
         usage, bill = reading.usage, candidate.bill
         if variant:
             # Only a name the operator gave to a price is kept: what a backend calls its tiers is its own affair.
@@ -100,7 +102,8 @@ class Books:
         for problem in reading.problems:
             self._metrics.uncharged(problem).inc()
         if outcome is Outcome.COMPLETED and story.surface.has_output:
-            self._output_seen.observe(candidate.model.id, usage.output_tokens // story.request.n)
+            # A hold covers what is reckoned on the way, which leans upwards: less, and a usual answer outgrows it.
+            self._output_seen.observe(candidate.model.id, max(usage.output_tokens, passed) // story.request.n)
         if reading.source is UsageSource.REPORTED:
             self._learn(candidate, usage)
 

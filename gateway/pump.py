@@ -401,7 +401,8 @@ class Pump:
         else:
             reading = await self._read_meter()
             story.reading = payment.within_hold(reading) if payment.beyond else reading
-            books.post(story, payment.admission, payment.answering, story.reading, outcome, self._variant)
+            answering, passed = payment.answering, payment.passed
+            books.post(story, payment.admission, answering, story.reading, outcome, self._variant, passed)
         books.correct(payment.admission, story)
         self.corrected = True
         self._closing = False

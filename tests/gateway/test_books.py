@@ -181,6 +181,14 @@ async def test_only_whole_answers_teach_how_long_answers_are(outcome: Outcome, l
     assert (desk.output_seen.expected("small") < before) is learns
 
 
+async def test_how_long_answers_are_is_learnt_as_holds_are_measured() -> None:
+    desk = Desk()
+    admitted, short = await admission(desk.buckets), USED._replace(usage=Usage(input=11, output=8))
+    for _ in range(100):
+        desk.books.post(story(), admitted, candidate(), short, Outcome.COMPLETED, passed=67)
+    assert 67 <= desk.output_seen.expected("small") < 84
+
+
 # The windows --------------------------------------------------------------------------------------------------------
 
 
