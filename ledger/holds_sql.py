@@ -37,10 +37,7 @@ class Holds(Vault):
         async with self._connection() as connection:
             if len(asks) < _TOGETHER:
                 return await self._open_each(connection, asks)
-            rows = await connection.fetch(
-                statements.OPEN_PLAIN, self._owner, self._ttl, self._horizon, hold_document(asks)
-            )
-            replies = hold_replies(asks, rows)
+            replies = hold_replies(asks, await self._open_plain(connection, asks))
             left = [ask for ask, reply in zip(asks, replies, strict=True) if reply is None]
             if left:
                 with _in_doubt("while opening what is not plain", len(left) < len(asks)):
@@ -80,6 +77,14 @@ class Holds(Vault):
     async def release(self) -> int:
         """See ``store.Bank``."""
         return await self._sweep(statements.PAST_HORIZON, statements.STILL_PAST_HORIZON, _release)
+
+    async def _open_plain(self, connection: Any, asks: Sequence[HoldAsk]) -> Sequence[Any]:
+        document = hold_document(asks)
+        try:
+            rows = await connection.fetch(statements.OPEN_PLAIN, self._owner, self._ttl, self._horizon, document)
+            return cast(Sequence[Any], rows)
+        except asyncpg.UndefinedFunctionError:  # while the schema is a step back: each by itself
+            return ()
 
     async def _open_each(self, connection: Any, asks: Sequence[HoldAsk]) -> list[HoldReply]:
         rows = await self._ask(connection, asks)

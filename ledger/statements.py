@@ -1,43 +1,12 @@
 """The SQL of the bank, as texts for asyncpg. No Python decides anything here, no SQL elsewhere decides about money.
 
-``CLOSE_PLAIN`` posts what leaves nothing to weigh. For all else ``WRITE`` is the one statement that books: everything a
-transaction decided goes in one trip, as one JSON document.
+``OPEN_PLAIN`` opens and ``CLOSE_PLAIN`` posts what leaves nothing to weigh. For all else ``WRITE`` is the one statement
+that books: everything a transaction decided goes in one trip, as one JSON document.
 """
 
 from __future__ import annotations
 
-# The holds of a batch in one go, on wallets that have all that is asked of them together. What is left (``free`` is
-# null) is for ``OPEN`` to decide, ask by ask. ``fresh`` is false where the call has a hold already.
-OPEN_PLAIN = """
-    WITH asked AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset($4::text::jsonb) AS a (n integer, id uuid, wallet uuid, wanted bigint,
-            needed bigint, locks bigint, version bigint, factor integer, facts jsonb)
-    ),
-    wallet AS MATERIALIZED (
-        SELECT id, spendable - held AS free FROM wallets
-        WHERE id = ANY (ARRAY(SELECT wallet FROM asked)) AND state = 'active' AND due_at > clock_timestamp()
-        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
-    ),
-    plain AS MATERIALIZED (
-        SELECT wallet.id, wallet.free FROM wallet JOIN asked ON asked.wallet = wallet.id
-        GROUP BY wallet.id, wallet.free HAVING sum(asked.needed) <= wallet.free
-    ),
-    opened AS (
-        INSERT INTO holds (id, wallet_id, amount, price_version, factor_ppm, facts, owner, expires_at, release_at)
-        SELECT asked.id, plain.id, wanted, version, factor, facts, $1, clock_timestamp() + $2::interval,
-               clock_timestamp() + $3::interval
-        FROM asked JOIN plain ON plain.id = asked.wallet
-        ON CONFLICT (id) DO NOTHING RETURNING id
-    ),
-    locked AS (
-        UPDATE wallets SET held = wallets.held + more.locks
-        FROM (SELECT wallet, sum(locks)::bigint AS locks FROM asked JOIN opened USING (id) GROUP BY wallet) AS more
-        WHERE wallets.id = more.wallet AND more.locks > 0
-    )
-    SELECT asked.n, plain.free, opened.id IS NOT NULL AS fresh
-    FROM asked LEFT JOIN plain ON plain.id = asked.wallet LEFT JOIN opened ON opened.id = asked.id
-    ORDER BY asked.n
-"""
+OPEN_PLAIN = "SELECT * FROM open_plain($1, $2, $3, $4)"
 
 OPEN = "SELECT * FROM open_holds($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 

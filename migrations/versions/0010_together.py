@@ -1,4 +1,6 @@
-"""Settlements of a batch posted by one statement, where there is nothing to weigh; charges counted on the server.
+"""Holds and settlements of a batch at once, where there is nothing to weigh; charges counted on the server.
+
+Plain holds: their wallets have all that is asked of them together, and no budget is in question.
 
 A plain settlement is the first word on a call whose hold is open, on a wallet that has free what its calls cost beyond
 their holds, and whose next grant covers all of the batch: one entry of two legs, one charge, the hold closed. What is
@@ -16,9 +18,54 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-# Wallets first, those that somebody else has locked left out; then, seeing what the last one who had them wrote, their
-# holds in the order of their ids. A wallet is settled for all its events or for none. By the bounds of the ids only the
-# months they are of are opened.
+# What is locked is locked by a statement of its own: the next one then sees what the last one who had it wrote. A
+# statement that locks and writes the same rows finds some changed under it, looks at those alone once more, and may
+# leave out all of its rows.
+
+# ``asked``: see ``ledger.plain``. A call that has a hold already is not ``fresh``; what is left (``free`` is null) is
+# for ``open_holds`` to decide, ask by ask.
+_OPEN_PLAIN = """
+    CREATE FUNCTION open_plain(p_owner text, p_ttl interval, p_horizon interval, p_asks text)
+    RETURNS TABLE (place integer, had bigint, made boolean) LANGUAGE plpgsql AS $$
+    DECLARE
+        told jsonb := p_asks::jsonb;
+        mine uuid[];
+    BEGIN
+        mine := ARRAY(SELECT id FROM wallets
+                      WHERE id = ANY (ARRAY(SELECT (a ->> 'wallet')::uuid FROM jsonb_array_elements(told) AS a))
+                        AND state = 'active' AND due_at > clock_timestamp()
+                      ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+        RETURN QUERY
+        WITH asked AS MATERIALIZED (
+            SELECT * FROM jsonb_to_recordset(told) AS a (n integer, id uuid, wallet uuid, wanted bigint,
+                needed bigint, locks bigint, version bigint, factor integer, facts jsonb)
+        ),
+        plain AS MATERIALIZED (
+            SELECT wallets.id, wallets.spendable - wallets.held AS free
+            FROM wallets JOIN asked ON asked.wallet = wallets.id
+            WHERE wallets.id = ANY (mine) AND wallets.state = 'active' AND wallets.due_at > clock_timestamp()
+            GROUP BY wallets.id HAVING sum(asked.needed) <= wallets.spendable - wallets.held
+        ),
+        opened AS (
+            INSERT INTO holds (id, wallet_id, amount, price_version, factor_ppm, facts, owner, expires_at, release_at)
+            SELECT asked.id, plain.id, wanted, version, factor, facts, p_owner, clock_timestamp() + p_ttl,
+                   clock_timestamp() + p_horizon
+            FROM asked JOIN plain ON plain.id = asked.wallet
+            ON CONFLICT (id) DO NOTHING RETURNING id
+        ),
+        locked AS (
+            UPDATE wallets SET held = wallets.held + more.locks
+            FROM (SELECT wallet, sum(locks)::bigint AS locks FROM asked JOIN opened USING (id) GROUP BY wallet) AS more
+            WHERE wallets.id = more.wallet AND more.locks > 0
+        )
+        SELECT asked.n, plain.free, opened.id IS NOT NULL
+        FROM asked LEFT JOIN plain ON plain.id = asked.wallet LEFT JOIN opened ON opened.id = asked.id
+        ORDER BY asked.n;
+    END $$
+"""
+
+# Wallets first, those that somebody else has locked left out, then their holds in the order of their ids. A wallet is
+# settled for all its events or for none. By the bounds of the ids only the months they are of are opened.
 _CLOSE_PLAIN = """
     CREATE FUNCTION close_plain(p_events text, p_entries text) RETURNS SETOF integer LANGUAGE plpgsql AS $$
     DECLARE
@@ -31,6 +78,9 @@ _CLOSE_PLAIN = """
         SELECT array_agg(t.request_id ORDER BY t.request_id), array_agg(t.wallet_id) INTO ids, wanted
         FROM jsonb_to_recordset(told) AS t (request_id uuid, wallet_id uuid);
         mine := ARRAY(SELECT id FROM wallets WHERE id = ANY (wanted) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+        PERFORM 1 FROM holds
+        WHERE id = ANY (ids) AND id >= ids[1] AND id <= ids[cardinality(ids)] AND wallet_id = ANY (mine)
+        ORDER BY id FOR NO KEY UPDATE;
         RETURN QUERY
         WITH event AS MATERIALIZED (
             SELECT * FROM ROWS FROM (jsonb_to_recordset(told) AS (request_id uuid, wallet_id uuid, usage jsonb,
@@ -42,8 +92,7 @@ _CLOSE_PLAIN = """
         hold AS MATERIALIZED (
             SELECT id, wallet_id, holds.amount FROM holds
             WHERE id = ANY (ids) AND id >= ids[1] AND id <= ids[cardinality(ids)] AND state = 'open'
-              AND budget_ids IS NULL AND NOT holds.facts @> '{"house": true}'
-            ORDER BY id FOR NO KEY UPDATE
+              AND budget_ids IS NULL AND NOT holds.facts @> '{"house": true}' AND wallet_id = ANY (mine)
         ),
         purse AS MATERIALIZED (
             SELECT event.wallet_id, sum(event.amount)::bigint AS spent, sum(hold.amount)::bigint AS freed,
@@ -210,6 +259,7 @@ _ROLL_CHARGES = f"""
 
 
 def upgrade() -> None:
+    op.execute(_OPEN_PLAIN)
     op.execute(_CLOSE_PLAIN)
     op.execute(_ROLL_CHARGES)
 
@@ -217,3 +267,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP FUNCTION roll_charges")
     op.execute("DROP FUNCTION close_plain")
+    op.execute("DROP FUNCTION open_plain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -70,6 +71,22 @@ class TestHolds:
         assert held == sum(reply.amount for reply in replies)
         assert {*statuses(replies)} <= {"ok", "poor", "busy"}
         assert await till.broken() == []
+
+    async def test_what_others_book_meanwhile_is_seen(self, till: Till) -> None:
+        """Again and again over the same connections: a plan that is made for all values is another one."""
+        wallets = [await till.wallet(100_000) for _ in range(4)]
+        others = [till.replica(f"other {number}") for number in range(3)]
+        for _ in range(20):
+            asks = [till.ask(wallet, 10) for wallet in wallets for _ in range(6)]
+            batches = [asks[place::3] for place in range(3)]
+            paying = [till.bank.credit(wallet, 5, "paid", source="test", funding="cash:test") for wallet in wallets]
+            paid = asyncio.gather(*paying)
+            answers = await asyncio.gather(*(bank.open_holds(each) for bank, each in zip(others, batches, strict=True)))
+            await paid
+            told = zip(chain(*batches), chain(*answers), strict=True)
+            opened = [ask for ask, reply in told if reply.amount]
+            await _closed(till, [till.event(ask, 5) for ask in opened])
+            assert await till.broken() == []
 
     async def test_what_fails_after_a_hold_was_opened_leaves_the_batch_in_doubt(self, till: Till) -> None:
         """Whoever asked has to void them all: a refusal would say that nothing was done."""
@@ -149,11 +166,13 @@ class TestSettlements:
         assert (await till.balance(one)).spendable == 0 and await till.posted("exp:bad_debt") == 10
         assert await till.broken() == []
 
-    async def test_a_schema_that_is_a_step_back_leaves_all_of_them_to_the_rules(self, till: Till) -> None:
+    async def test_a_schema_that_is_a_step_back_leaves_all_of_it_to_the_rules(self, till: Till) -> None:
         wallet = await till.wallet(100)
         event = till.event(await till.hold(wallet, 20), 20)
         await till.sql("DROP FUNCTION close_plain")
+        await till.sql("DROP FUNCTION open_plain")
         await till.bank.close([event])
+        assert statuses(await till.bank.open_holds([till.ask(wallet, 10) for _ in range(3)])) == ["ok"] * 3
         assert (await till.balance(wallet)).spendable == 80
 
     async def test_what_calls_cost_beyond_their_holds_comes_from_what_is_free(self, till: Till) -> None:
@@ -172,6 +191,16 @@ class TestSettlements:
             unposted = await till.bank.close(events)
         assert unposted.busy == (events[0],)
 
+    async def test_beats_that_come_between_take_nothing_from_a_settlement(self, till: Till) -> None:
+        """Again and again over the same connections: a plan that is made for all values is another one."""
+        wallets = [await till.wallet(100_000) for _ in range(6)]
+        for _ in range(20):
+            asks = [await till.hold(wallets[place % 6], 10) for place in range(20)]
+            beats = [till.bank.beat([till.beat(ask, 3, 20)]) for ask in asks]
+            events = [till.event(ask, place % 12) for place, ask in enumerate(asks)]
+            await asyncio.gather(_closed(till, events[::2]), _closed(till, events[1::2]), till.bank.reap(), *beats)
+            assert await till.broken() == []
+
     async def test_the_same_settlements_at_once_are_posted_once(self, till: Till) -> None:
         wallets = [await till.wallet(1000) for _ in range(4)]
         asks = [await till.hold(wallet, 20) for wallet in wallets for _ in range(5)]
@@ -187,6 +216,12 @@ _GIFT = """
     INSERT INTO grants (id, wallet_id, kind, amount, remaining, priority, expires_at, source, funding)
     VALUES ($1, $2, 'plan', 30, 30, 0, $3, 'gift', 'exp:promo')
 """
+
+
+async def _closed(till: Till, events: Sequence[Settlement]) -> None:
+    """All of them, in as many turns as it takes."""
+    while events := (await till.bank.close(events)).busy:
+        await asyncio.sleep(0.003)
 
 
 async def _plainly(till: Till, events: Sequence[Settlement]) -> list[int]:
