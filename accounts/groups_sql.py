@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Uuid, func, literal_column, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +25,9 @@ from policies.group import Group
 
 _CHANGEABLE = frozenset(Group.__struct_fields__) - {"id", "wallet_id"}
 _OUTSIDE_DOC = ("id", "name", "wallet_id")
-_MEMBERS = select(func.count()).where(group_members.c.group_id == groups.c.id).correlate(groups).scalar_subquery()
+# The outer row's id as text: in what an INSERT returns, SQLAlchemy correlates nothing, and all `groups` would come in.
+_OUTER = literal_column("groups.id", Uuid)
+_MEMBERS = select(func.count()).where(group_members.c.group_id == _OUTER).correlate(None).scalar_subquery()
 _COLUMNS: tuple[ColumnElement[Any], ...] = (*groups.c, _MEMBERS.label("members"))
 
 

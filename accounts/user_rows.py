@@ -8,17 +8,31 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, exists, func, or_, select, tuple_, type_coerce
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Uuid,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+)
 
 from accounts.store import LIST_MAX
 from accounts.tables import group_members, users
 from accounts.users import User
 
+# The outer row's id as text: in what an INSERT returns, SQLAlchemy correlates nothing, and a column of `users` would
+# bring the whole table in, with the groups of everybody.
 _GROUPS = (
     select(group_members.c.group_id)
-    .where(group_members.c.user_id == users.c.id)
+    .where(group_members.c.user_id == literal_column("users.id", Uuid))
     .order_by(group_members.c.group_id)
-    .correlate(users)
+    .correlate(None)
     .scalar_subquery()
 )
 USER_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(

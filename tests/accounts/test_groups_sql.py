@@ -41,6 +41,12 @@ async def test_a_group_is_made_with_an_empty_wallet_that_is_due(
     assert (after["name"], after["tier"], after["member_cap"]) == ("team", "pro", {"amount": 3, "every": "month"})
 
 
+async def test_a_group_that_is_made_counts_the_members_of_no_other(accounts: Accounts) -> None:
+    other = (await accounts.create_group(name="other")).group
+    await accounts.add_member(other.id, (await accounts.create_user(name="member")).id)
+    assert (await accounts.create_group(name="made")).members == 0
+
+
 async def test_the_catalogue_has_the_group_as_it_was_made(accounts: Accounts, engine: AsyncEngine) -> None:
     kept = await accounts.create_group(name="team", **FULL)
     assert (await load(engine)).groups == {kept.group.id: kept.group}

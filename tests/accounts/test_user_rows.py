@@ -131,3 +131,12 @@ async def test_a_user_and_its_groups_are_one_query(accounts: Accounts) -> None:
         await accounts.add_member(group, user.id)
     found = await accounts.user(user.id)
     assert found is not None and found.groups == tuple(sorted(groups))
+
+
+async def test_who_is_made_belongs_to_no_group_whoever_else_does(accounts: Accounts) -> None:
+    group = (await accounts.create_group(name="g", shared=True)).group
+    await accounts.add_member(group.id, (await accounts.create_user(name="member")).id)
+    assert (await accounts.create_user(name="made")).groups == ()
+    seen = await accounts.sight(Sighting("r", "seen"))
+    assert seen.groups == ()
+    assert (await accounts.sight(Sighting("r", "seen", "a@b"))).groups == ()

@@ -56,9 +56,11 @@ def _postmaster(folder: Path) -> int:
 
 
 def _kill_postmaster(folder: Path) -> None:
+    """Gone is it when its children are: until they have noticed, they have its memory."""
     pid = _postmaster(folder)
+    family = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
     os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}/cwd").exists():
+    while any(Path(f"/proc/{one}/cwd").exists() for one in family):
         time.sleep(0.01)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -100,7 +99,8 @@ async def test_ordinary_users_who_chat_see_models(engine: AsyncEngine, accounts:
     async def charged(subject: str, key_id: UUID) -> bool:
         user = await accounts.create_user(name=subject, realm="r", subject=subject)
         ask = till.ask(await till.wallet(1000), 10)
-        ask = replace(ask, facts=msgspec.structs.replace(ask.facts, user_id=user.id, key_id=key_id))
+        facts = msgspec.structs.replace(ask.facts, user_id=user.id, key_id=key_id)
+        ask = msgspec.structs.replace(ask, facts=facts)
         await till.bank.open_holds([ask])
         await till.bank.close([till.event(ask, 5)])
         return await mirror.chats(since)

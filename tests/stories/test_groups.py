@@ -57,6 +57,15 @@ async def _belongs(farebox: Farebox, caller: Caller, group: Group) -> bool:
     return group.allowance is None or bool(given["left"] == given["amount"])
 
 
+async def test_whoever_is_seen_for_the_first_time_gains_nothing_by_others_groups(farebox: Farebox) -> None:
+    await group_of(farebox, await farebox.caller(tier="free"), usd="7.00", tier="pro", shared=True)
+    service = await farebox.service()
+    headers = {"authorization": f"Bearer {service}", "x-openwebui-user-id": "stranger"}
+    assert (await farebox.chat(headers, model="large")).error["code"] == "model_not_allowed"
+    account = (await farebox.get("/v1/account", headers)).json()
+    assert (account["tier"], account["group"]) == ("free", None)
+
+
 async def wallet(farebox: Farebox, wallet_id: UUID) -> int:
     await farebox.settled()
     (row,) = await farebox.rows("SELECT spendable FROM wallets WHERE id = :id", id=wallet_id)
