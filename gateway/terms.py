@@ -90,39 +90,26 @@ def terms_of(
     task: bool = False,
 ) -> Terms:
     """The terms of a call that names this model."""
-    answering = routed(catalog, tier, limits, model, rule)
-    instead = None
-    if answering is not model:
-        instead = _terms(catalog, tier, limits, surface, answering, url, rule, task)
-    return _terms(catalog, tier, limits, surface, model, url, rule, task, instead)
-
-
-def _terms(
-    catalog: Catalog,
-    tier: Tier,
-    limits: KeyLimits | None,
-    surface: Surface,
-    model: Model,
-    url: str,
-    rule: TaskRule | None,
-    task: bool,
-    instead: Terms | None = None,
-) -> Terms:
     lane = lanes.lane_of(surface.route, "task" if task else "")
-    return Terms(
-        tier=tier,
-        surface=surface,
-        model=model,
-        models=_priced(catalog, tier, limits, model),
-        factor_ppm=factor_ppm(tier, rule),
-        windows=lanes.counted(tier, limits, surface.route, model.id, lane),
-        lane=lane,
-        concurrency=lanes.concurrency(tier, lane),
-        output_max=min((each for each in (tier.max_output, model.max_output) if each is not None), default=None),
-        url=url,
-        rule=rule,
-        instead=instead,
-    )
+
+    def of(model: Model, instead: Terms | None = None) -> Terms:
+        return Terms(
+            tier=tier,
+            surface=surface,
+            model=model,
+            models=_priced(catalog, tier, limits, model),
+            factor_ppm=factor_ppm(tier, rule),
+            windows=lanes.counted(tier, limits, surface.route, model.id, lane),
+            lane=lane,
+            concurrency=lanes.concurrency(tier, lane),
+            output_max=min((each for each in (tier.max_output, model.max_output) if each is not None), default=None),
+            url=url,
+            rule=rule,
+            instead=instead,
+        )
+
+    answering = routed(catalog, tier, limits, model, rule)
+    return of(model, None if answering is model else of(answering))
 
 
 def no_model(name: str) -> Refusal:

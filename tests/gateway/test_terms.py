@@ -10,32 +10,13 @@ import pytest
 
 from config.catalog import Catalog, Model
 from gateway import terms as terms_module
-from gateway.errors import Refusal
 from gateway.terms import KnownTerms, check_asked, check_granted, known_model, no_model, terms_of
 from ledger.price import Price
 from policies.key_limits import UNLIMITED, KeyLimits
-from policies.principal import Principal
 from policies.task import TaskRule
 from policies.tier import Tier, Window
+from tests.gateway.chain import CATALOG, ONE, OTHER_KIND, PRICES, THREE, TIER, TWO, code_of, principal
 from tests.gateway.parts import CHAT, EMBEDDINGS, URL
-
-ONE = Model("one", "main", "one", fallback="two")
-TWO = Model("two", "main", "two", fallback="three")
-THREE = Model("three", "main", "three")
-OTHER_KIND = Model("other", "main", "other", kind="embedding")
-PRICES = {name: Price(at, name, {"input": at * 1000, "output": at * 1000}) for at, name in enumerate(("one", "two"), 1)}
-CATALOG = Catalog(models={each.id: each for each in (ONE, TWO, THREE, OTHER_KIND)}, prices=PRICES)
-TIER = Tier("free", windows=(Window(9, "requests", 60), Window(9, "cost", 60), Window(9, "tokens", 60, "embeddings")))
-
-
-def principal(**more: Any) -> Principal:
-    return Principal(UUID(int=1), UUID(int=2), "r", "s", "", "Ada", "user", "free", "active", "en", **more)
-
-
-def code_of(call: Any, *given: Any, **more: Any) -> str:
-    with pytest.raises(Refusal) as caught:
-        call(*given, **more)
-    return caught.value.code
 
 
 def test_a_model_is_found_by_its_name_and_its_kind() -> None:
