@@ -78,11 +78,11 @@ async def test_a_tier_that_ends_takes_its_unused_allowance_along(farebox: Farebo
 
 async def test_a_call_that_runs_keeps_the_tier_it_began_with(farebox: Farebox, backend: Backend) -> None:
     ada = await farebox.caller(usd="0.05")
-    await farebox.accounts.set_tier(ada.user.id, "narrow", at=in_s(0.8))
     opened = asyncio.Event()
     backend.then(lambda seen: [Gate(opened), *chat()(seen)])
     running = asyncio.create_task(farebox.chat(ada, model="small"))
     await backend.arrived()
+    await farebox.accounts.set_tier(ada.user.id, "narrow", at=in_s(0.8))
 
     async def bites() -> bool:
         return (await farebox.chat(ada, model="small")).status == 403
