@@ -183,7 +183,7 @@ class Cycle(RequestResponseCycle):
         if b"connection" in named or b"transfer-encoding" in named or not b"".join(named).islower():
             return False
         length = named.get(b"content-length")
-        lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in fields])
+        lines = b"\r\n".join([*map(b": ".join, fields), b""])
         if lines.count(b"\n") != len(fields) or b"\0" in lines:
             raise RuntimeError("a header holds a line end")
         self.response_started, self.waiting_for_100_continue = True, False

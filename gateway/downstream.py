@@ -37,7 +37,10 @@ class CallerLeft(Exception):
 
 
 class Caller(Protocol):
-    """A caller as Farebox's own server knows it. Its server cancels no task because a caller leaves."""
+    """A caller as Farebox's own server knows it. Its server cancels no task because a caller leaves. ``task`` is the
+    one in which its request is answered."""
+
+    task: asyncio.Task[None]
 
     def take_body(self) -> bytes | None:
         """The body of the request, once and without waiting; None while not all of it is here."""

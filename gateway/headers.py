@@ -80,9 +80,17 @@ def to_downstream(reply_headers: Iterable[Pair], extra: Iterable[Pair]) -> list[
     own = {name for name, _ in extra}
     crossing, hops = list[Pair](), list[bytes]()
     for name, value in reply_headers:
-        name = name.lower()
-        if name == b"connection":
-            hops += [option.strip().lower() for option in value.split(b",")]
-        elif not (name in _NOT_DOWNSTREAM or name in own or name.startswith(_NOT_DOWNSTREAM_PREFIXES)):
-            crossing.append((name, value))
+        shown = _shown(name)
+        if not shown:
+            if name.lower() == b"connection":
+                hops += [option.strip().lower() for option in value.split(b",")]
+        elif shown not in own:
+            crossing.append((shown, value))
     return [pair for pair in crossing if not (pair[0] in hops or _UNSAFE.search(pair[1]))] + extra
+
+
+@lru_cache(maxsize=128)
+def _shown(name: bytes) -> bytes:
+    """The name as the caller sees it; empty: such a field does not cross."""
+    name = name.lower()
+    return b"" if name in _NOT_DOWNSTREAM or name.startswith(_NOT_DOWNSTREAM_PREFIXES) else name

@@ -215,7 +215,7 @@ _OURS = (b"host", b"content-length", b"transfer-encoding", b"connection")
 
 def _head(method: str, place: _Place, headers: Headers, length: int) -> bytes:
     """The request's head. Raises ValueError where a field would become two."""
-    fields = b"".join([b"%b: %b\r\n" % field for field in headers])
+    fields = b"\r\n".join([*map(b": ".join, headers), b""])
     count = len(headers) + 3
     if length or method not in _BODILESS:
         fields += b"content-length: %d\r\n" % length

@@ -102,7 +102,7 @@ class Proxy:
         """The call in this task, which nobody cancels because its caller leaves."""
         caller.when_gone(lambda: pump.caller_left(drained_max=self._limits.drained_streams_max))
         try:
-            await pump.run_here()
+            await pump.run_here(caller.task)
         finally:
             caller.when_gone(None)
 

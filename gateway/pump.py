@@ -106,10 +106,10 @@ class Pump:
         self._task = asyncio.create_task(self.run())
         self._task.add_done_callback(self._over)
 
-    async def run_here(self) -> None:
+    async def run_here(self, task: asyncio.Task[None]) -> None:
         """The whole call in the task of the caller of this, which nobody but ``stop`` cancels."""
         self._house.pulse.pumps.add(self)
-        self._task = asyncio.current_task()
+        self._task = task
         try:
             await self.run()
         finally:

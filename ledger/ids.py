@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from struct import iter_unpack
 from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 _NANOS = 1_000_000  # in a millisecond
+_DRAWN = 512  # ids whose random bits are drawn at once
+
+_spare: list[int] = []  # random bits for ids to come
 
 
 def uuid7() -> UUID:
@@ -47,8 +52,28 @@ def instant_of(call_id: UUID) -> datetime:
     return _EPOCH + (call_id.int >> 80) * _MILLISECOND
 
 
+def draw_anew() -> None:
+    """Let go of the random bits that were drawn ahead: for a process that has taken over another one's memory, and for
+    who changes where chance comes from."""
+    _spare.clear()
+
+
 def _noise() -> int:
-    return int.from_bytes(os.urandom(8), "big") >> 2
+    """62 random bits. A system call for each id would cost more than all else that makes it."""
+    try:
+        return _spare.pop()
+    except IndexError:
+        _forks_are_told()
+        drawn: list[int] = [word >> 2 for (word,) in iter_unpack(">Q", os.urandom(8 * _DRAWN))]
+        noise = drawn.pop()
+        _spare.extend(drawn)
+        return noise
+
+
+@cache
+def _forks_are_told() -> None:
+    """A child that went on with its parent's random bits would make its parent's ids."""
+    os.register_at_fork(after_in_child=draw_anew)
 
 
 def _assembled(nanos: int, noise: int) -> UUID:

@@ -17,21 +17,22 @@ class Turns:
     """One for each process: the poster has wallets, the teller waits for them."""
 
     def __init__(self) -> None:
-        self._had: dict[UUID, asyncio.Event] = {}
+        self._had: dict[UUID, list[asyncio.Future[None]]] = {}  # for each wallet who waits for its batch
 
     @contextmanager
     def having(self, wallets: Iterable[UUID]) -> Iterator[None]:
         """The wallets of a batch, until the block ends."""
-        over = asyncio.Event()
-        mine = dict.fromkeys(wallets, over)
+        waiting: list[asyncio.Future[None]] = []
+        mine = dict.fromkeys(wallets, waiting)
         self._had.update(mine)
         try:
             yield
         finally:
             for wallet_id in mine:
-                if self._had.get(wallet_id) is over:
+                if self._had.get(wallet_id) is waiting:
                     del self._had[wallet_id]
-            over.set()
+            for waiter in waiting:
+                _wake(waiter)
 
     def taken(self, wallet_id: UUID) -> bool:
         """Whether a batch has this wallet just now."""
@@ -40,10 +41,19 @@ class Turns:
     async def after(self, wallet_id: UUID, timeout_s: float) -> None:
         """Return when the batch that has this wallet is over, at once where none has; and no later than after
         ``timeout_s``. Only that one batch is waited for: the next one does not come first, too."""
-        over = self._had.get(wallet_id)
-        if over is not None:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await over.wait()
-            except TimeoutError:
-                return
+        waiting = self._had.get(wallet_id)
+        if waiting is None:
+            return
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        waiting.append(waiter)
+        timer = loop.call_later(timeout_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

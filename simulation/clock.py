@@ -17,6 +17,7 @@ from datetime import UTC, datetime, tzinfo
 from types import ModuleType
 from typing import Any
 
+from ledger.ids import draw_anew
 from simulation.loop import ACTOR, VirtualLoop
 
 BEGINS = datetime(2027, 1, 31, 23, 50, tzinfo=UTC).timestamp()
@@ -76,6 +77,7 @@ def virtual(loop: VirtualLoop, chance: random.Random) -> Iterator[None]:
         for name in names:
             setattr(time, name, getattr(clock, name))
         os.urandom = clock.urandom
+        draw_anew()
         for module in readers:
             module.datetime = _Datetime(clock)  # type: ignore[attr-defined]
         yield
@@ -83,6 +85,7 @@ def virtual(loop: VirtualLoop, chance: random.Random) -> Iterator[None]:
         for module in readers:
             module.datetime = datetime  # type: ignore[attr-defined]
         os.urandom = real_urandom
+        draw_anew()
         for name, function in real.items():
             setattr(time, name, function)
 

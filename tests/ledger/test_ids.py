@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import floor, instant_of, uuid7, uuid7_at, uuid7_words
+from ledger.ids import draw_anew, floor, instant_of, uuid7, uuid7_at, uuid7_words
 from tests.ledger.till import Till
 
 _instants = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -22,6 +24,32 @@ def test_an_id_is_a_uuid_of_version_7() -> None:
 
 def test_ids_do_not_repeat() -> None:
     assert len({uuid7() for _ in range(10_000)}) == 10_000
+
+
+def test_a_process_does_not_repeat_the_ids_of_the_one_it_was_forked_from() -> None:
+    instant = datetime(2026, 12, 1, tzinfo=UTC)
+    uuid7()  # random bits for more ids than this one are drawn
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, b"".join(uuid7_at(instant).bytes for _ in range(100)))
+        os._exit(0)
+    os.waitpid(child, 0)
+    told = os.read(reading, 1600)
+    for end in (reading, writing):
+        os.close(end)
+    theirs = {uuid.UUID(bytes=told[at : at + 16]) for at in range(0, 1600, 16)}
+    assert len(theirs) == 100 and theirs.isdisjoint(uuid7_at(instant) for _ in range(1000))
+
+
+def test_random_bits_that_were_drawn_ahead_can_be_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    instant = datetime(2026, 12, 1, tzinfo=UTC)
+    monkeypatch.setattr(os, "urandom", bytes)
+    draw_anew()
+    assert uuid7_at(instant) == floor(instant)
+    monkeypatch.undo()
+    draw_anew()
+    assert uuid7_at(instant) > floor(instant)
 
 
 def test_ids_of_one_process_sort_as_they_were_made() -> None:
