@@ -7,11 +7,10 @@ key that is wrong is remembered apart and briefly: a flood of them pushes nothin
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from hashlib import sha256
 from uuid import UUID
-
-import structlog
 
 from accounts.cache import Cache
 from accounts.keys import Key, parse, proves
@@ -26,7 +25,7 @@ _DEAF_S = 1.0
 _FLUSH_S = 30.0
 _FOREVER = float("inf")
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.accounts")
 
 
 class Directory:
@@ -117,7 +116,7 @@ class Directory:
             await self._accounts.note_used(used)
         except AccountsUnavailable as error:
             self._used = used | self._used
-            log.warning("keys_last_used_not_noted", error=str(error), keys=len(used))
+            _log.warning("last use of keys not noted", extra={"error": str(error), "keys": len(used)})
 
     # -- what others change
 

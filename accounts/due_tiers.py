@@ -7,16 +7,15 @@ searches find the user under its tier, and that the bank looks for the new tier'
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-
-import structlog
 
 from accounts.store import AccountsUnavailable
 from accounts.store_sql import Accounts
 
 _EVERY_S = 60.0
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.accounts")
 
 
 class DueTiers:
@@ -49,6 +48,6 @@ class DueTiers:
             try:
                 await self.settle()
             except AccountsUnavailable as error:
-                log.warning("due_tiers_not_settled", error=str(error))
+                _log.warning("due tiers not settled", extra={"error": str(error)})
             # Not all replicas in the same moment.
             await asyncio.sleep(self._every_s * random.uniform(0.8, 1.2))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.catalog import Catalog
@@ -15,7 +15,7 @@ _RETRY_S = 1.0
 # A wait longer than this is taken in pieces: the clocks of two machines drift apart.
 _WAIT_MAX_S = 3600.0
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.config")
 
 
 class CatalogKeeper:
@@ -59,7 +59,7 @@ class CatalogKeeper:
         try:
             await self._reload()
         except CatalogError as error:
-            log.warning("catalog_not_loaded", error=str(error))
+            _log.warning("catalogue not loaded", extra={"error": str(error)})
             self._stale.set()
             await asyncio.sleep(_RETRY_S)
 

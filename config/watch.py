@@ -8,11 +8,11 @@ connection: a pooler in transaction mode has no LISTEN.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import asyncpg
-import structlog
 from sqlalchemy import make_url
 
 _CHANNEL = "farebox"
@@ -22,7 +22,7 @@ _PING_TIMEOUT_S = 0.9
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0)
 _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.config")
 
 
 class Listener(Protocol):
@@ -62,7 +62,7 @@ class Watcher:
                 await self._listen()
             except _AWAY as error:
                 failures = 0 if self.listening.is_set() else failures + 1
-                log.warning("watcher_lost", error=type(error).__name__, failures=failures)
+                _log.warning("watcher lost", extra={"error": type(error).__name__, "failures": failures})
             finally:
                 self._tell_all(listening=False)
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])

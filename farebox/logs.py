@@ -8,40 +8,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
 
-import msgspec
-import structlog
+from pythonjsonlogger.core import LogData
+from pythonjsonlogger.msgspec import MsgspecFormatter
 
 _QUIET = ("httpx", "asyncio", "uvicorn", "alembic", "aiohttp")
+_NAMES = {"message": "event", "levelname": "level", "name": "logger", "exc_info": "exception"}
 
 
 def set_up_logs(level: str) -> None:
-    """Route the standard library's logging and structlog to the one form. ``level``: debug, info, warning, error."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    """Give every logger the one form. ``level``: debug, info, warning, error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(serializer=_serialized),
-            ],
-        )
-    )
+    handler.setFormatter(_Line([*_NAMES][:3], rename_fields=_NAMES, timestamp=True, json_default=str))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -49,5 +27,6 @@ def set_up_logs(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _serialized(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+class _Line(MsgspecFormatter):
+    def process_log_record(self, log_data: LogData) -> LogData:
+        return log_data | {"level": log_data["level"].lower()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import resource
 import signal
 import socket
@@ -17,7 +18,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-import structlog
 import uvicorn
 from pydantic import SecretStr
 
@@ -38,7 +38,7 @@ from openwebui.opening import open_sync
 from openwebui.sync import Sync
 from openwebui.syncer import Syncer
 
-_log = structlog.get_logger("farebox")
+_log = logging.getLogger("farebox")
 _BACKLOG = 4096
 # Above the 15 s after which Open WebUI's client drops an idle connection: the side that asks closes first.
 _KEEP_ALIVE_S = 75
@@ -225,7 +225,7 @@ async def _warn_of_redis(url: str, settings: Settings) -> None:
     """What keeps limits from being kept is told at the start; it is no reason not to serve."""
     for found in await look_at_redis(url, settings):
         if found.verdict in ("error", "warning"):
-            _log.warning("redis", subject=found.subject, says=found.says)
+            _log.warning("redis", extra={"subject": found.subject, "says": found.says})
 
 
 def collect_seldom() -> None:
@@ -237,16 +237,16 @@ def collect_seldom() -> None:
 
 def announce(url: str, metrics_url: str, admin_url: str, admin_key: AdminKey, settings: Settings) -> None:
     """Tell the operator where everything is."""
-    _log.info("serving", url=url, metrics=metrics_url)
+    _log.info("serving", extra={"url": url, "metrics": metrics_url})
     print(f"Farebox serves at {url}/v1 (metrics at {metrics_url})", flush=True)
     print(admin_sentence(admin_url, admin_key, settings), flush=True)
 
 
 async def drained(gateway: Gateway, settings: Settings, hurry: asyncio.Event) -> None:
     """Let running calls end, and post everything."""
-    _log.info("draining", timeout_s=settings.drain_timeout_s)
+    _log.info("draining", extra={"timeout_s": settings.drain_timeout_s})
     done = await gateway.drain(settings.drain_timeout_s, hurry)
-    _log.info("drained", everything_posted=done)
+    _log.info("drained", extra={"everything_posted": done})
 
 
 def admin_sentence(url: str, key: AdminKey, settings: Settings) -> str:

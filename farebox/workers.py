@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
-import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
 from config.catalog import Declared
@@ -41,7 +41,7 @@ from farebox.serve import (
 )
 from gateway.metrics import FOLDER_ENV, Metrics
 
-_log = structlog.get_logger("farebox")
+_log = logging.getLogger("farebox")
 _READY = b"ready\n"
 _REFRESH_S = 1.0
 _START_S = 60.0
@@ -86,7 +86,7 @@ class Team:
         hurrying = asyncio.create_task(self._pass_on(hurry))
         _, late = await asyncio.wait(self._keepers, timeout=self._patience_s) if self._keepers else ((), ())
         if late:
-            _log.error("workers killed", workers=len(late))
+            _log.error("workers killed", extra={"workers": len(late)})
             self._tell(signal.SIGKILL)
             await asyncio.wait(late)
         hurrying.cancel()
@@ -145,7 +145,7 @@ class Team:
         self._workers.pop(pid, None)
         mark_process_dead(pid, self._environment[FOLDER_ENV])  # type: ignore[no-untyped-call]
         if not self._stopping:
-            _log.error("worker ended", pid=pid, code=code)
+            _log.error("worker ended", extra={"pid": pid, "code": code})
 
 
 async def serve_workers(settings: Settings, count: int) -> None:

@@ -7,13 +7,13 @@ proxy of the environment is asked, and the address is held to the same rule as a
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from typing import Any, cast
 
 import jwt
 import msgspec
-import structlog
 
 from gateway import http
 
@@ -26,7 +26,7 @@ _COOLDOWN_S = 30.0
 _BYTES_MAX = 256 * 1024
 _HEADERS = [("accept", "application/json"), ("accept-encoding", "identity")]
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.gateway")
 
 
 class KeysUnavailable(Exception):
@@ -64,7 +64,10 @@ class FetchedKeys:
             self._keys = _read(body)
         except (http.TransportError, TimeoutError, ValueError, jwt.PyJWTError) as error:
             self._not_before = time.monotonic() + PAUSE_S
-            log.warning("issuer_keys_not_fetched", address=self.address, error=f"{type(error).__name__}: {error}")
+            _log.warning(
+                "issuer keys not fetched",
+                extra={"address": self.address, "error": f"{type(error).__name__}: {error}"},
+            )
             raise KeysUnavailable(self.address) from error
         self._fetched_at = time.monotonic()
 

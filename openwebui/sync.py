@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 
 import asyncpg
-import structlog
 from msgspec.structs import replace
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,7 +37,7 @@ BY_ITSELF = Actor("open-webui sync", "system")
 _LOCK = 0x66626F77  # "fbow"
 _AWAY = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, AccountsUnavailable)
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.openwebui")
 
 Client = Callable[[], AbstractAsyncContextManager[OpenWebUI]]
 Asked = asyncio.Task[Report]
@@ -164,7 +164,7 @@ class Sync:
             if report.outcome == "done" or by != BY_ITSELF:
                 await self._audit(report, by)
         except _AWAY as error:
-            _log.warning("openwebui_sync_not_kept", error=type(error).__name__)
+            _log.warning("sync not kept", extra={"error": type(error).__name__})
 
     async def _audit(self, report: Report, by: Actor) -> None:
         facts = {"outcome": report.outcome, "changes": report.changes, "detail": report.detail}

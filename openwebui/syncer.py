@@ -7,10 +7,9 @@ leaves it at that. A nudge waits for more of its kind, so that a list being edit
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
-
-import structlog
 
 from openwebui.report import Report
 
@@ -20,7 +19,7 @@ SOON_S = 3.0
 _REST_S = 20.0
 _FOREVER_S = 86_400.0
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger("farebox.openwebui")
 
 
 class Syncer:
@@ -67,12 +66,12 @@ class Syncer:
                     self._told(await self._sync())
             except Exception as error:
                 # A defect in a sync must not end the syncs.
-                log.error("openwebui_sync_broke", error=repr(error)[:500])
+                _log.error("sync broke", extra={"error": repr(error)[:500]})
             await asyncio.sleep(self._rest_s)
 
     def _told(self, report: Report) -> None:
-        tell = log.warning if report.outcome in ("failed", "refused") else log.info
-        tell("openwebui_synced", outcome=report.outcome, what=report.sentence)
+        tell = _log.warning if report.outcome in ("failed", "refused") else _log.info
+        tell("synced", extra={"outcome": report.outcome, "what": report.sentence})
         if report.outcome == "busy":
             # The one that runs may have read before what we were told of changed.
             self.nudge()

@@ -39,7 +39,7 @@ MAY_IMPORT = {
 }
 """The stairs. A room stands above those it may import; the gateway and the admin API stand side by side."""
 
-OUTSIDE = {"httpx", "aiohttp", "redis", "sqlalchemy", "asyncpg", "starlette", "uvicorn", "alembic", "structlog"}
+OUTSIDE = {"httpx", "aiohttp", "redis", "sqlalchemy", "asyncpg", "starlette", "uvicorn", "alembic"}
 """What reaches out of the process; a pure file has none of it, nor has anything it imports."""
 
 IMPURE = {"asyncio", "logging", "os", "pathlib", "random", "socket", "subprocess", "tempfile", "threading", "time"}
