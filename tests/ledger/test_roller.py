@@ -120,6 +120,16 @@ async def test_markup_and_the_house_are_told_apart(till: Till) -> None:
     assert await _broken(till) == []
 
 
+async def test_many_with_a_markup_are_counted_piece_by_piece(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roller, "_PIECE", 2)
+    for tokens in range(1, 6):
+        await _charge(till, 3 * tokens, usage=Usage(output=2 * tokens), factor_ppm=1_500_000)
+    assert await Roller(till.engine).roll() == 5
+    sums = await _sums(till, "usage_by_month")
+    assert (sums["calls"], sums["amount"], sums["list_amount"]) == (5, 45, 30)
+    assert await _broken(till) == []
+
+
 async def _rows(till: Till) -> dict[str, dict[tuple[object, ...], list[int]]]:
     """What the tables say, by table and key."""
     found: dict[str, dict[tuple[object, ...], list[int]]] = {}
@@ -218,6 +228,32 @@ async def test_at_work_it_counts_by_itself_and_ends_when_told(till: Till, databa
     await _charge(till, 3)
     await asyncio.sleep(0)
     assert await _queued(till) == 1
+
+
+async def test_one_that_had_many_to_count_rests_longer_and_one_that_left_some_not_at_all(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Roller(engine, round_s=1.0, at_once=1000)
+    rests, counted_by = list[float](), iter((99, 100, 1000, 999))
+    sleep = asyncio.sleep
+
+    async def roll() -> int:
+        try:
+            return next(counted_by)
+        except StopIteration:
+            await sleep(60)
+            raise
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(work, "roll", roll)
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    work.start()
+    while len(rests) < 3:
+        await sleep(0)
+    await work.stop()
+    assert rests == [1.0, 5.0, 5.0]
 
 
 async def test_a_database_that_is_away_is_waited_for(caplog: pytest.LogCaptureFixture, engine: AsyncEngine) -> None:
