@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
 from config.catalog import Catalog, Upstream
 from config.environment import environment_secret
@@ -15,21 +14,13 @@ from config.parts import Limits, Timeouts
 from gateway.downstream import Headers
 from gateway.headers import to_upstream
 from gateway.order import Candidate
+from gateway.phase import Patience
 from gateway.stored import Source
 from gateway.surface import Request, Surface
 from gateway.upstream import Reply, Target, UpstreamFailure, Upstreams
 
 Sent = Callable[[float, bool], None]
 """Told the instant at which some of a request left, and whether that was the last of it."""
-
-
-class Patience(NamedTuple):
-    """Seconds one backend may take."""
-
-    connect: float
-    first_byte: float
-    idle: float
-    total: float
 
 
 class Forwarder:

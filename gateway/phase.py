@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Phase(StrEnum):
@@ -24,3 +25,12 @@ class Stop(StrEnum):
     FIRST_BYTE = "first_byte_timeout"
     IDLE = "idle_timeout"
     TOTAL = "total_timeout"
+
+
+class Patience(NamedTuple):
+    """Seconds one backend may take."""
+
+    connect: float
+    first_byte: float
+    idle: float
+    total: float

@@ -116,10 +116,10 @@ class Pulse:
 
     def _overdue(self, pump: Pump, now: float) -> Stop | None:
         """Why this call must end now, if it must."""
-        clock, patience = pump.story.clock, pump.patience
+        clock, patience = pump.story.clock, pump.story.patience
         if pump.deaf_since and now - pump.deaf_since > self._drain_stream_s:
             return Stop.CALLER_LEFT
-        match pump.phase:
+        match pump.story.phase:
             case Phase.OPENING if clock.sent and now - clock.moved > patience.first_byte:
                 return Stop.FIRST_BYTE
             case Phase.STREAMING if now - clock.moved > patience.idle:

@@ -21,24 +21,26 @@ import msgspec
 from config.catalog import Model
 from gateway import sentences
 from gateway.admission import Admission, Admitter
+from gateway.answer import Answer
 from gateway.books import Books
 from gateway.counting import Counting
-from gateway.downstream import Headers, Scope, Send, send_reply, write_of
+from gateway.downstream import Headers, Scope, Send
 from gateway.envelope import Spent
 from gateway.errors import Refusal, internal
-from gateway.forward import Forwarder, Patience
+from gateway.forward import Forwarder
 from gateway.headers import to_downstream
 from gateway.language import sentence
+from gateway.mark import flowed, to_the_end, until_marked
 from gateway.meter import Reading
 from gateway.notices import Notice, Notices
-from gateway.order import Candidate
+from gateway.opening import opened
 from gateway.passage import Passage
 from gateway.payment import Payment
 from gateway.phase import Phase, Stop
 from gateway.pulse import Pulse
 from gateway.sse import EventTooLarge
 from gateway.story import Story
-from gateway.surface import Meter, Tap
+from gateway.surface import Meter
 from gateway.upstream import Reply, UpstreamFailure
 from gateway.voice import Voice
 from ledger.hold import Outcome
@@ -49,11 +51,7 @@ from ledger.usage import Usage
 _log = logging.getLogger("farebox.gateway")
 RESTART_S = 5
 """After how long it is worth to try again a service that is being restarted."""
-_AFTER_DONE_S = 1.0
 _REFUSAL_BYTES_MAX = 1024 * 1024
-_BLANK_LINES = (b"\n\n", b"\r\n\r\n")
-_EVENT_END = b"\n\n"  # what was relayed last may have been the middle of an event
-_NO_PATIENCE = Patience(0.0, 0.0, 0.0, float("inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +74,18 @@ class Pump:
 
     def __init__(self, story: Story, scope: Scope, send: Send, house: House) -> None:
         self.story = story
-        self.phase = Phase.ADMITTING
         self.payment: Payment | None = None  # from the admission on
-        self.patience = _NO_PATIENCE
         self.deaf_since = 0.0  # nobody listens since then, but the answer is read to its end
         self.corrected = False  # windows and slot, from the settlement on
-        self.answered = False  # the last byte of a reply, whichever, was handed to the server
+        self.answer = Answer(story, scope, send)
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
         self._id = str(story.request_id)
-        self._scope = scope
-        self._send = send
         self._passage: Passage | None = None  # once a stream has begun
         self._house = house
         self._task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None  # somebody waits for the end
         self._why: Stop | None = None
         self._reply: Reply | None = None
-        self._started = False  # the reply's head went to the caller
         self._meter: Meter | None = None
         self._notice: Notice | None = None
         self._settled = False
@@ -146,9 +139,9 @@ class Pump:
 
     def caller_left(self, *, drained_max: int) -> None:
         """The caller is gone: abort, unless this model's answers are read to their end (and not too many are)."""
-        drains = self.phase in (Phase.STREAMING, Phase.SENDING) and self._model.on_disconnect == "drain"
+        drains = self.story.phase in (Phase.STREAMING, Phase.SENDING) and self._model.on_disconnect == "drain"
         if drains and self._why is None and self._house.pulse.deaf < drained_max:
-            self._why, self.deaf_since = Stop.CALLER_LEFT, time.monotonic()
+            self._why, self.deaf_since, self.answer.unheard = Stop.CALLER_LEFT, time.monotonic(), True
             if self._passage is not None:
                 self._passage.write = None
         else:
@@ -157,11 +150,12 @@ class Pump:
     def stop(self, why: Stop) -> None:
         """End the call. While it is being admitted or settled only a note is taken: the bank is not left in the dark.
         One whose last byte has gone ends by itself: a server says "complete" and "left" with the same word."""
-        if self.phase is Phase.ENDING:
+        if self.story.phase is Phase.ENDING:
             return
         # That the caller left outweighs a timeout of the same moment: nobody is there to answer a second try.
         self._why = why if why is Stop.CALLER_LEFT else self._why or why
-        if self.phase is Phase.ADMITTING:
+        self.answer.unheard = self._why is Stop.CALLER_LEFT
+        if self.story.phase is Phase.ADMITTING:
             self._house.admitter.leave(self.story.request_id)
         elif self._task is not None and not self._closing:
             self._task.cancel()
@@ -208,10 +202,10 @@ class Pump:
         self.payment = payment = Payment(story.request_id, admission)
         if house.notices is not None:
             self._notice = house.notices.watch(story, admission)
-        self.phase = Phase.OPENING
+        self.story.phase = Phase.OPENING
         if self._why is not None:
             raise asyncio.CancelledError
-        self._reply = reply = await self._open(payment)
+        self._reply = reply = await opened(story, self._id, payment, house.forwarder, self._only_late)
         if not 200 <= reply.status < 300:
             await self._pass_refusal(reply)
         elif reply.is_event_stream or story.surface.reply == "raw":
@@ -219,78 +213,38 @@ class Pump:
         else:
             await self._whole(reply, payment)
 
-    async def _open(self, payment: Payment) -> Reply:
-        """The head of the reply: of the model asked for, or of a fallback while nothing has gone to the caller."""
-        candidates, retries = list(payment.admission.candidates), self._house.forwarder.limits.retries_max
-        while True:
-            payment.answer_by(candidates[0])
-            others = len(candidates) > 1 and retries > 0
-            try:
-                reply = await self._send_to(candidates[0], payment.admission)
-                if not others or (reply.status < 500 and reply.status != 429):
-                    return reply
-                reply.close()
-            except UpstreamFailure as failure:
-                if not others and not (failure.safe_to_retry and retries > 0):
-                    raise
-            except asyncio.CancelledError:
-                if not others or self._why is not Stop.FIRST_BYTE or self._task is None:
-                    raise
-                self._why = None
-                self._task.uncancel()
-            retries -= 1
-            if others:
-                candidates.pop(0)
-
-    async def _send_to(self, candidate: Candidate, admission: Admission) -> Reply:
-        story = self.story
-        story.clock.whole = 0.0
-        self.patience = self._house.forwarder.patience(candidate)
-        reply = await self._house.forwarder.open(
-            story.surface,
-            story.request,
-            candidate,
-            request_id=self._id,
-            headers=story.headers,
-            output_cap=admission.output_cap,
-            sent=self._sent,
-        )
-        # A backend that answers has all it wants of the request.
-        story.clock.head = story.clock.moved = story.clock.whole = time.monotonic()
-        return reply
-
     async def _stream(self, reply: Reply, payment: Payment) -> None:
         limits = self._house.forwarder.limits
         surface, count = self.story.surface, self._house.counting.counter(self._model)
         relay = surface.tap(self.story.request, count, self._cost, limits.event_bytes_max)
         self._meter = meter = relay.meter
-        self.phase = Phase.STREAMING
-        await self._head(reply)
-        write = await write_of(self._scope, self._send)
+        self.story.phase = Phase.STREAMING
+        write = await self.answer.head(reply.status, to_downstream(reply.headers, self._own_headers()))
+        reply.headers.clear()  # a stream may be long, and nobody asks for them again
         passage = Passage(relay, payment, self.story.clock, self, self._house.beat_tokens, write)
         self._passage = passage
         try:
-            while await self._flow(reply, passage):
+            while await flowed(reply, passage):
                 if payment.beyond:
                     if not await self._extended(payment, meter):
                         return await self._cut(reply, payment)
                     passage.covered(meter.estimate())  # by now from an exact count
                 if passed := passage.rest():
-                    await self._forward(passed)
+                    await self.answer.piece(passed)
                 if relay.done and not surface.reopens:
                     break
             rest = b"" if relay.done else relay.close()
         except EventTooLarge as large:
             raise UpstreamFailure("too_large", str(large)) from large
         await self._settle(Outcome.UPSTREAM_ERROR if relay.failed else self._well)
-        await self._end_of_mark(reply, relay)
+        await until_marked(reply, relay)
         if self._notice is not None and relay.done and not relay.failed and self._why is None:
             rest += await self._notice.chunk(self.story.tokens or self.story.amount)
-        await self._forward(rest + relay.terminal, last=True)
-        await self._to_the_end(reply)
+        await self.answer.last(rest + relay.terminal)
+        await to_the_end(reply)
 
     async def _whole(self, reply: Reply, payment: Payment) -> None:
-        self.phase = Phase.STREAMING
+        self.story.phase = Phase.STREAMING
         body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max, self._moved)
         surface, count = self.story.surface, self._house.counting.counter(self._model)
         if surface.reply == "json" and body.lstrip()[:1] not in (b"{", b"["):
@@ -332,7 +286,7 @@ class Pump:
         self._house.voice.put(refusal, self.story.principal)
         story = self.story
         said = story.surface.envelope.cut(story.request.model, refusal, self._id, self._spent(payment))
-        await self._forward(_EVENT_END + said, last=True)
+        await self.answer.event(said)
 
     async def _withhold(self, payment: Payment) -> None:
         """The money does not cover an answer that came in one piece: what was held is charged, nothing of it goes
@@ -372,18 +326,10 @@ class Pump:
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Tell the caller, before the first byte or after it."""
-        story = self.story
-        story.code = refusal.code
-        self._house.voice.put(refusal, story.principal)
-        if self._started:
-            if self._reply is not None and not self._reply.is_event_stream:
-                return  # sound has no words: left unanswered, its connection is broken off, and it does not look whole
-            said = story.surface.envelope.event(refusal, self._id)
-            return await self._forward(_EVENT_END + said, last=True)
-        story.status, self._started = refusal.status, True
-        self.phase, story.clock.moved = Phase.SENDING, time.monotonic()
-        await send_reply(self._send, *story.surface.envelope.reply(refusal, self._id))
-        self._whole_sent()
+        self.story.code = refusal.code
+        self._house.voice.put(refusal, self.story.principal)
+        in_events = self._reply is None or self._reply.is_event_stream
+        await self.answer.refuse(refusal, self._id, in_events=in_events)
 
     async def _settle(self, outcome: Outcome, *, void: bool = False) -> None:
         """Hand the call's money over, once, whatever comes after."""
@@ -392,7 +338,7 @@ class Pump:
             return
         self._settled = self._closing = True
         story, books = self.story, self._house.books
-        if self.phase in (Phase.OPENING, Phase.STREAMING):
+        if self.story.phase in (Phase.OPENING, Phase.STREAMING):
             story.clock.moved = time.monotonic()  # until now it was the backend that was waited for
         story.outcome = outcome
         void = void or story.surface.free or (outcome is Outcome.UPSTREAM_ERROR and self._nothing_came())
@@ -409,7 +355,7 @@ class Pump:
 
     async def _last_lines(self) -> None:
         await self._settle(Outcome.UPSTREAM_ERROR)
-        self._closing, self.phase = True, Phase.ENDING
+        self._closing, self.story.phase = True, Phase.ENDING
         if self._reply is not None:
             self._reply.close()
         try:
@@ -422,98 +368,28 @@ class Pump:
     def _moved(self) -> None:
         self.story.clock.moved = time.monotonic()
 
-    def _sent(self, instant: float, whole: bool) -> None:
-        clock = self.story.clock
-        clock.sent = clock.sent or instant
-        if self.phase is Phase.OPENING:
-            clock.moved = instant
-        if whole:
-            clock.whole = instant
-
-    async def _head(self, reply: Reply) -> None:
-        self._started, self.story.status = True, reply.status
-        headers = to_downstream(reply.headers, self._own_headers())
-        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        reply.headers.clear()  # a stream may be long, and nobody asks for them again
-
-    async def _forward(self, data: bytes, *, last: bool = False) -> None:
-        if self._why is Stop.CALLER_LEFT:
-            return
-        clock = self.story.clock
-        if not clock.first:
-            clock.first = clock.moved
-        self.phase = Phase.SENDING
-        if last:
-            clock.moved = time.monotonic()
-        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
-        if last:
-            self._whole_sent()
-        else:
-            self.phase = Phase.STREAMING
-
     def _over(self, _: asyncio.Task[None]) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         self._close_upload()
-        if self.broken_off is not None and not self.answered:
+        if self.broken_off is not None and not self.answer.ended:
             self.broken_off()
 
     def _close_upload(self) -> None:
         if self.story.upload is not None:
             self.story.upload.close()
 
-    def _whole_sent(self) -> None:
-        self.phase, self.answered = Phase.ENDING, True
-
     async def _reply_whole(self, reply: Reply, body: bytes, extra: Headers) -> None:
-        self._started, self.story.status = True, reply.status
-        clock = self.story.clock
-        clock.first = clock.moved = time.monotonic()
-        if self._why is Stop.CALLER_LEFT:
-            return
-        self.phase = Phase.SENDING
         own = [*self._own_headers(), (b"content-length", b"%d" % len(body)), *extra]
-        await send_reply(self._send, reply.status, to_downstream(reply.headers, own), body)
-        self._whole_sent()
+        await self.answer.whole(reply.status, to_downstream(reply.headers, own), body)
 
-    async def _flow(self, reply: Reply, passage: Passage) -> bool:
-        """Let the answer pass; True when this task has to see to it, False at its end. After an answer's end only what
-        comes at once is due, which may be the beginning of another."""
-        if not passage.tap.done:
-            return await reply.flow(passage.take)
-        try:
-            async with asyncio.timeout(_AFTER_DONE_S):
-                data = await reply.read()
-        except (TimeoutError, UpstreamFailure):
+    def _only_late(self) -> bool:
+        """Whether the call was stopped for its first byte alone; then it goes on."""
+        if self._why is not Stop.FIRST_BYTE or self._task is None:
             return False
-        if data:
-            passage.take(data)
-        return bool(data)
-
-    async def _end_of_mark(self, reply: Reply, relay: Tap) -> None:
-        """[DONE] is an event like any other: the blank line that ends it may come in a later piece."""
-        if not relay.done or relay.terminal.endswith(_BLANK_LINES):
-            relay.close()
-            return
-        try:
-            async with asyncio.timeout(_AFTER_DONE_S):
-                while not relay.terminal.endswith(_BLANK_LINES) and (data := await reply.read()):
-                    relay.feed(data)
-        except (TimeoutError, UpstreamFailure, EventTooLarge):
-            reply.close()
-        finally:
-            relay.close()
-
-    async def _to_the_end(self, reply: Reply) -> None:
-        """After [DONE] the backend has a moment to end its body, so that the connection can be used again."""
-        ending = asyncio.get_running_loop().call_later(_AFTER_DONE_S, reply.close)
-        try:
-            while await reply.read():
-                pass
-        except UpstreamFailure:
-            reply.close()
-        finally:
-            ending.cancel()
+        self._why = None
+        self._task.uncancel()
+        return True
 
     async def _read_meter(self) -> Reading:
         """What the call consumed; counted here where the backend did not say."""

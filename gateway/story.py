@@ -8,10 +8,13 @@ from msgspec import Struct
 
 from gateway.downstream import Headers
 from gateway.meter import Reading
+from gateway.phase import Patience, Phase
 from gateway.surface import Request, Surface
 from gateway.upload import Upload
 from ledger.hold import Outcome
 from policies.principal import Principal
+
+_NO_PATIENCE = Patience(0.0, 0.0, 0.0, float("inf"))
 
 
 class Clock(Struct):
@@ -37,6 +40,8 @@ class Story(Struct):
     clock: Clock
     tier: str  # the tier and model as labels for a call that was not admitted: only names the catalogue has
     known_model: str
+    phase: Phase = Phase.ADMITTING
+    patience: Patience = _NO_PATIENCE  # with the backend of this try
     status: int = 0
     code: str = ""
     outcome: Outcome | None = None

@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from gateway.forward import Patience
-from gateway.phase import Phase, Stop
+from gateway.phase import Patience, Phase, Stop
 from gateway.pulse import Pulse
 from gateway.pump import Pump
 from gateway.story import Clock
@@ -28,9 +27,11 @@ class SomeCall:
     def __init__(self, phase: Phase = Phase.STREAMING, **clock: float) -> None:
         now = time.monotonic()
         instants = {name: now - ago for name, ago in clock.items()}
-        self.phase = phase
-        self.story = SimpleNamespace(clock=Clock(**{"begun": now, "sent": now, "moved": now, **instants}))
-        self.patience = Patience(connect=1, first_byte=10, idle=20, total=30)
+        self.story = SimpleNamespace(
+            clock=Clock(**{"begun": now, "sent": now, "moved": now, **instants}),
+            patience=Patience(connect=1, first_byte=10, idle=20, total=30),
+            phase=phase,
+        )
         self.deaf_since = 0.0
         self.admission = SimpleNamespace(ticket="ticket")
         self.stopped: list[Stop] = []

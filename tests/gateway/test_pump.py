@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from gateway.call import parse_chat
 from gateway.phase import Phase, Stop
 from gateway.pump import House, Pump
-from gateway.story import Clock, Story
-from gateway.surfaces import SURFACES
-from ledger.ids import uuid7
-from policies.principal import Principal
 from tests.backend import Backend, Stall
 from tests.backend import stream as script
+from tests.gateway.calls import story
 from tests.house import Farebox
 from tests.streams import DONE, delta, stream, until, usage
-
-
-def _story() -> Story:
-    body = b'{"model": "small", "messages": [{"role": "user", "content": "hello"}]}'
-    principal = Principal(uuid7(), uuid7(), "local", "ada", "", "Ada", "user", "paid", "active", "en")
-    return Story(uuid7(), SURFACES[0], principal, parse_chat(body), [], "", Clock(time.monotonic()), "paid", "small")
 
 
 async def _nowhere(message: Any) -> None:
@@ -35,7 +24,7 @@ async def _nowhere(message: Any) -> None:
 @pytest.fixture
 async def pump() -> Any:
     """A call whose task waits for ever."""
-    pump = Pump(_story(), {}, _nowhere, cast(House, None))
+    pump = Pump(story(), {}, _nowhere, cast(House, None))
     pump._task = asyncio.create_task(asyncio.sleep(60))
     yield pump
     pump._task.cancel()
@@ -62,19 +51,19 @@ async def test_a_call_being_admitted_is_not_interrupted_but_knows_and_no_longer_
 
 @pytest.mark.parametrize("phase", [Phase.OPENING, Phase.STREAMING, Phase.SENDING])
 async def test_a_call_under_way_is_interrupted(pump: Pump, phase: Phase) -> None:
-    pump.phase = phase
+    pump.story.phase = phase
     pump.stop(Stop.IDLE)
     assert pump._task is not None and pump._task.cancelling()
 
 
 async def test_a_call_that_settles_is_not_interrupted(pump: Pump) -> None:
-    pump.phase, pump._closing = Phase.STREAMING, True
+    pump.story.phase, pump._closing = Phase.STREAMING, True
     pump.stop(Stop.DRAINED)
     assert pump._task is not None and not pump._task.cancelling()
 
 
 async def test_a_call_whose_last_byte_has_gone_cannot_be_stopped(pump: Pump) -> None:
-    pump.phase = Phase.ENDING
+    pump.story.phase = Phase.ENDING
     pump.stop(Stop.CALLER_LEFT)
     assert pump._task is not None and not pump._task.cancelling()
     assert pump._why is None
@@ -82,7 +71,7 @@ async def test_a_call_whose_last_byte_has_gone_cannot_be_stopped(pump: Pump) -> 
 
 @pytest.mark.parametrize("later, stands", [(Stop.TOTAL, Stop.FIRST_BYTE), (Stop.CALLER_LEFT, Stop.CALLER_LEFT)])
 async def test_the_first_reason_stands_unless_the_caller_left(pump: Pump, later: Stop, stands: Stop) -> None:
-    pump.phase = Phase.OPENING
+    pump.story.phase = Phase.OPENING
     pump.stop(Stop.FIRST_BYTE)
     pump.stop(later)
     assert pump._why is stands
@@ -110,5 +99,5 @@ async def test_a_call_that_ended_well_is_gone_from_the_running_ones(farebox: Far
         (pump,) = farebox.run.gateway._pulse.pumps
         await reply.read()
     await until(lambda: farebox.run.gateway.running == 0)
-    assert pump.done and pump.answered and pump.story.amount > 0
+    assert pump.done and pump.answer.ended and pump.story.amount > 0
     assert pump.story.outcome == "completed" and pump.story.code == ""
