@@ -22,7 +22,8 @@ async def opened(
     whether that was for the first byte alone, and the next candidate may be tried. Raises UpstreamFailure."""
     candidates, retries = list(payment.admission.candidates), forwarder.limits.retries_max
     while True:
-        payment.answer_by(candidates[0])
+        if payment.answering is not candidates[0]:
+            payment.answer_by(candidates[0])
         others = len(candidates) > 1 and retries > 0
         try:
             reply = await _asked(story, request_id, payment, candidates[0], forwarder)

@@ -39,12 +39,11 @@ class Backends:
         self.asked: list[Any] = []
         names = [f"candidate {number}" for number in range(candidates)]
         self.payment = SimpleNamespace(
-            admission=SimpleNamespace(candidates=names, output_cap=7), answer_by=self._answer_by
+            admission=SimpleNamespace(candidates=names, output_cap=7), answer_by=self._answer_by, answering=names[0]
         )
-        self.answering = ""
 
     def _answer_by(self, candidate: str) -> None:
-        self.answering = candidate
+        self.payment.answering = candidate
 
     def patience(self, candidate: Any) -> Any:
         return f"patience with {candidate}"
@@ -74,7 +73,7 @@ async def test_the_first_answer_is_taken_and_the_clock_knows() -> None:
 async def test_a_busy_backend_is_left_for_the_next_candidate(status: int) -> None:
     backends = Backends(busy := SomeReply(status), well := SomeReply(200), candidates=2)
     assert await backends.opened() is well
-    assert busy.closed and not well.closed and backends.answering == "candidate 1"
+    assert busy.closed and not well.closed and backends.payment.answering == "candidate 1"
 
 
 async def test_the_last_candidates_word_stands_and_so_does_a_refusal() -> None:
