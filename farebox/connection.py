@@ -151,7 +151,8 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _replying(self) -> bool:
-        return self._answering() and self.cycle.response_started
+        running = self._running  # not the last one that came: that may wait behind it
+        return running is not None and running.response_started and not running.response_complete
 
     def _hurry(self) -> None:
         self._hurried = True

@@ -189,7 +189,7 @@ class Wire(asyncio.Protocol):
     def end(self, error: Exception | None) -> None:
         """The exchange is over; its connection can serve another one only if nothing is left of this one."""
         exchange, self._exchange = self._exchange, None
-        sent = self._sending is None or self._sending.done()
+        sent = self._sent()
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
@@ -341,6 +341,12 @@ class Wire(asyncio.Protocol):
                 await self._room()
         except Exception as error:
             self.end(Lost(f"{type(error).__name__}: {error}"))
+
+    def _sent(self) -> bool:
+        """Whether all of the request has left. A backend that answers before may never take the rest of it, nor what
+        would come behind it."""
+        done = self._sending is None or self._sending.done()
+        return done and self.transport is not None and not self.transport.get_write_buffer_size()
 
     async def _room(self) -> None:
         if self._may_write is None:

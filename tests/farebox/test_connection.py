@@ -105,16 +105,18 @@ async def test_a_large_head_within_the_bound_is_heard(farebox: Farebox) -> None:
     assert statuses(await exchange(farebox, whole(ada, b"hello", b"x-note: " + b"a" * 50_000))) == [200]
 
 
+@pytest.mark.parametrize("waiting", [0, 1])
 async def test_what_is_no_http_in_the_middle_of_a_reply_ends_it_and_is_not_answered(
-    farebox: Farebox, backend: Backend
+    farebox: Farebox, backend: Backend, waiting: int
 ) -> None:
+    """Also where whole requests wait between the two."""
     ada, gate = await farebox.caller(), asyncio.Event()
     backend.answer = stream([b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', Gate(gate)])
     reader, writer = await connected(farebox)
     body = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"hello"}]}'
     writer.write(request(ada, body, b"content-length: %d" % len(body)))
     got = await reader.readuntil(b'"hi"')
-    writer.write(b"\0\0\0 this is no HTTP\r\n\r\n")
+    writer.write(whole(ada) * waiting + b"\0\0\0 this is no HTTP\r\n\r\n")
     rest = await heard(reader, 2.0)
     assert statuses(got + rest) == [200]
     writer.transport.abort()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from gateway import http
 from gateway.headers import to_upstream
+from gateway.sockets import sockets
 from gateway.stored import Source
 from gateway.target import Target
 from gateway.upstream import Reply, TooLarge, UpstreamFailure, Upstreams
+from gateway.wire import BODY_AS_ONE_BYTES_MAX
 from tests import backend as play
 from tests.backend import Backend
 
@@ -561,6 +565,31 @@ async def test_an_answer_given_before_the_upload_ended_is_read_and_its_connectio
     backend.answer = play.plain(b"{}")
     assert await (await open_chat(upstreams, backend)).read_all(100) == b"{}"
     assert backend.connections == 2
+
+
+async def test_an_answer_given_before_a_request_in_one_piece_has_left_leaves_its_connection_to_nobody(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the next call would send behind the rest of it is never read."""
+
+    def narrow(*, private: bool) -> Callable[[Any], socket.socket]:
+        def made(address: Any) -> socket.socket:
+            made = sockets(private=private)(address)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            return made
+
+        return made
+
+    monkeypatch.setattr(http, "sockets", narrow)
+    upstreams = Upstreams()
+    backend.reads_body, backend.answer = False, play.error(429, "busy")
+    reply = await open_chat(upstreams, backend, b"x" * BODY_AS_ONE_BYTES_MAX)
+    assert (reply.status, b"busy" in await reply.read_all(1000)) == (429, True)
+    backend.reads_body, backend.answer = True, play.plain(b"{}")
+    async with asyncio.timeout(5):
+        assert await (await open_chat(upstreams, backend)).read_all(100) == b"{}"
+    assert backend.connections == 2
+    await upstreams.aclose()
 
 
 async def test_three_hundred_streams_run_at_once(upstreams: Upstreams, backend: Backend) -> None:

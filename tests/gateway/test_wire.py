@@ -24,9 +24,13 @@ class Line(asyncio.Transport):
         self.written: list[bytes] = []
         self.aborted = False
         self.reading = True
+        self.unsent = 0
 
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def abort(self) -> None:
         self.aborted = True
@@ -113,6 +117,14 @@ async def test_what_comes_unasked_ends_the_connection() -> None:
 async def test_a_backend_that_closes_is_not_used_again(said: bytes) -> None:
     talk = Talk()
     talk.wire.data_received(said)
+    assert await talk.exchange.read() == b"ok" and await talk.exchange.read() == b""
+    assert talk.released == [False] and talk.line.aborted
+
+
+async def test_a_backend_that_answers_before_the_request_has_left_is_not_used_again() -> None:
+    talk = Talk()
+    talk.line.unsent = 1
+    talk.wire.data_received(HEAD + b"ok")
     assert await talk.exchange.read() == b"ok" and await talk.exchange.read() == b""
     assert talk.released == [False] and talk.line.aborted
 
