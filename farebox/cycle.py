@@ -123,8 +123,11 @@ class Cycle(RequestResponseCycle):
     def gone(self) -> None:
         """The connection is lost."""
         tell, self._tell = self._tell, None
-        if tell is not None and not self.response_complete:
-            self.disconnected = True
+        if self.response_complete:
+            return
+        self.disconnected = True
+        self.message_event.set()
+        if tell is not None:
             tell()
 
     # The reply ----------------------------------------------------------------------------------------------------

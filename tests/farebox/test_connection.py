@@ -123,3 +123,12 @@ async def test_what_is_no_http_in_the_middle_of_a_reply_ends_it_and_is_not_answe
     await until(lambda: not farebox.run.gateway.running)
     (charge,) = await farebox.charges()
     assert charge["outcome"] == "caller_left"
+
+
+async def test_who_is_closed_upon_before_being_known_has_left_also_where_another_request_waits(
+    farebox: Farebox, backend: Backend
+) -> None:
+    ada = await farebox.caller()
+    assert statuses(await exchange(farebox, whole(ada) * 2 + b"\0\0\0 this is no HTTP\r\n\r\n")) == [400]
+    assert statuses(await exchange(farebox, whole(ada))) == [200]
+    assert len(await farebox.charges()) == len(backend.requests) == 1

@@ -217,6 +217,20 @@ async def test_that_the_caller_left_before_anybody_asked_is_told_at_once() -> No
     assert told == ["gone"]
 
 
+async def test_a_connection_that_was_lost_before_anybody_asked_is_told_at_once() -> None:
+    """Another request waits behind this one: the server itself has marked that one alone."""
+    talk, told = Talk(), list[str]()
+    talk.cycle.more_body = False
+    waiting = asyncio.ensure_future(talk.cycle.receive())
+    assert (await waiting)["type"] == "http.request"
+    waiting = asyncio.ensure_future(talk.cycle.receive())
+    await asyncio.sleep(0)
+    talk.cycle.gone()
+    assert (await asyncio.wait_for(waiting, 5))["type"] == "http.disconnect"
+    talk.cycle.when_gone(lambda: told.append("gone"))
+    assert told == ["gone"] and talk.cycle.disconnected
+
+
 async def test_a_caller_who_has_the_whole_reply_or_is_asked_about_no_longer_leaves_unnoticed() -> None:
     talk, told = Talk(), list[str]()
     talk.cycle.when_gone(lambda: told.append("gone"))
