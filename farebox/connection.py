@@ -21,6 +21,7 @@ from gateway.downstream import CALLER, WRITE
 
 _HEAD_S = 30.0
 _HEAD_BYTES_MAX = 65_536
+_WAITING_MAX = 8  # requests behind a running one; more are not read, and then nobody sees that the caller leaves
 _URL_KEPT = 128  # bytes of an address that may be kept for the next who asks for it
 _VERSIONS = ("1.0", "1.1")
 _EXTENSIONS: dict[str, object] = {WRITE: {}}
@@ -99,8 +100,9 @@ class Connection(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._begin(self.cycle)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+            if len(self.pipeline) >= _WAITING_MAX:
+                self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         """Some of a body came; its own bounds are kept by whoever reads it."""

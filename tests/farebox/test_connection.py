@@ -132,3 +132,39 @@ async def test_who_is_closed_upon_before_being_known_has_left_also_where_another
     assert statuses(await exchange(farebox, whole(ada) * 2 + b"\0\0\0 this is no HTTP\r\n\r\n")) == [400]
     assert statuses(await exchange(farebox, whole(ada))) == [200]
     assert len(await farebox.charges()) == len(backend.requests) == 1
+
+
+async def test_that_a_caller_leaves_is_seen_also_where_its_next_request_waits(
+    farebox: Farebox, backend: Backend
+) -> None:
+    ada, gate = await farebox.caller(), asyncio.Event()
+    backend.answer = stream([b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', Gate(gate)])
+    reader, writer = await connected(farebox)
+    body = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+    writer.write(request(ada, body, b"content-length: %d" % len(body)))
+    await reader.readuntil(b'"hi"')
+    writer.write(whole(ada))
+    await asyncio.sleep(0.1)
+    writer.transport.abort()
+    await until(lambda: not farebox.run.gateway.running)
+    (charge,) = await farebox.charges()
+    assert charge["outcome"] == "caller_left" and len(backend.requests) == 1
+
+
+async def test_of_many_requests_at_once_only_so_many_are_read(farebox: Farebox, backend: Backend) -> None:
+    ada, gate = await farebox.caller(), asyncio.Event()
+    backend.answer = lambda seen: [Gate(gate), *chat()(seen)]
+    reader, writer = await connected(farebox)
+    writer.write(whole(ada))
+    await backend.arrived()
+    for _ in range(200):
+        writer.write(whole(ada, b"a" * 50_000))
+    await asyncio.sleep(0.5)
+    assert writer.transport.get_write_buffer_size() > 1_000_000
+    gate.set()
+    async with asyncio.timeout(60):
+        got = b""
+        while len(statuses(got)) < 201:
+            got += await reader.read(65_536)
+    assert set(statuses(got)) == {200}
+    writer.transport.abort()
