@@ -185,7 +185,7 @@ async def open_gateway(
         limits, bank_part = settings.limits, settings.bank
         metrics = Metrics()
         stack.callback(metrics.count_up)  # also where the log's thread is stuck at its end
-        log = CallLog(calls, metrics.count_up)
+        log = CallLog(calls, metrics.count_up, metrics.call_lines_dropped.inc)
         log.start()
         stack.callback(log.stop)
         uploads = Uploads(settings.data_dir / "uploads", limits)
@@ -246,7 +246,11 @@ async def open_gateway(
         redis = settings.redis
         client = connect(redis_url, redis.cluster, redis.connect_timeout_s, redis.timeout_s)
         counted = BucketsWithFallback(
-            BucketsRedis(client), BucketsMemory(), redis.on_failure, lambda: sweeper.live_replicas
+            BucketsRedis(client),
+            BucketsMemory(),
+            redis.on_failure,
+            lambda: sweeper.live_replicas,
+            lost=metrics.corrections_lost.inc,
         )
         buckets = BucketsQueue(counted, waiting_max=limits.queue_max, line_max=limits.queue_user_max)
         stack.push_async_callback(buckets.aclose)

@@ -2,7 +2,7 @@
 
 Lines are gathered, and made and written a few times a second: a thread that is woken for each line costs a call more
 than its line does, and many lines made one after the other cost less than each between two calls. What waits is
-bounded: when nobody reads our output, lines are dropped and counted, calls are not delayed.
+bounded: when nobody reads our output, lines are dropped and told of, calls are not delayed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ _AT_ONCE = 1000
 
 
 class CallLog:
-    """JSON lines on ``out`` (standard output when None). ``dropped`` counts lines nobody took in time. ``beside`` is
-    what else is done with the calls of each round, in the same thread."""
+    """JSON lines on ``out`` (standard output when None). ``beside`` is what else is done with the calls of each round,
+    in the same thread; ``dropped`` is told how many lines nobody took in time, from any thread."""
 
-    def __init__(self, out: BinaryIO | None = None, beside: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        out: BinaryIO | None = None,
+        beside: Callable[[], None] | None = None,
+        dropped: Callable[[int], object] = lambda lines: None,
+    ) -> None:
         self._out = out or sys.stdout.buffer
         self._beside = beside
+        self._dropped = dropped
         self._lines: deque[Ended | dict[str, Any]] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="farebox-calllog", daemon=True)
-        self.dropped = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -44,7 +49,7 @@ class CallLog:
         if len(self._lines) < _QUEUE_MAX:
             self._lines.append(line)
         else:
-            self.dropped += 1
+            self._dropped(1)
 
     def stop(self) -> None:
         """Write what waits and end the thread."""
@@ -75,4 +80,4 @@ class CallLog:
                 self._out.write(b"\n".join(lines) + b"\n")
                 self._out.flush()
             except (OSError, ValueError):
-                self.dropped += len(lines)
+                self._dropped(len(lines))

@@ -83,6 +83,15 @@ class Metrics:
             "farebox_uncharged", "Calls whose tokens had no price, no usage or no sound one.", ["reason"],
             registry=registry,
         )  # fmt: skip
+        self.call_lines_dropped = Counter(
+            "farebox_call_lines_dropped", "Lines of calls that nobody took in time; the ledger has the calls.",
+            registry=registry,
+        )  # fmt: skip
+        self.corrections_lost = Counter(
+            "farebox_limiter_corrections_lost",
+            "Calls whose windows keep the estimate, Redis having missed what they used.",
+            registry=registry,
+        )
         self._estimate_ratio = Gauge(
             "farebox_estimate_ratio",
             "Input tokens reported per token estimated, running.",

@@ -37,7 +37,7 @@ class BucketsWithFallback:
 
     `on_failure` "local" lets `local` count with every limit divided by `live_replicas()`; "refuse" denies every call
     (limiter_unavailable). A call that has been admitted always ends without an error: a correction that cannot be
-    delivered leaves the estimate standing, which errs on the strict side, and is counted in `corrections_lost`.
+    delivered leaves the estimate standing, which errs on the strict side, and `lost` is told.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class BucketsWithFallback:
         local: Buckets,
         on_failure: OnFailure,
         live_replicas: Callable[[], int],
+        lost: Callable[[], object] = lambda: None,
         probe_every_s: float = 1.0,
     ) -> None:
         self._primary = primary
@@ -54,7 +55,7 @@ class BucketsWithFallback:
         self._live_replicas = live_replicas
         self._probe_every_s = probe_every_s
         self._probing: asyncio.Task[None] | None = None
-        self.corrections_lost = 0
+        self._lost = lost
 
     @property
     def degraded(self) -> bool:
@@ -75,7 +76,7 @@ class BucketsWithFallback:
         if ticket.local:
             await self._local.correct(ticket, actual, forget=forget)
         elif not await self._delivered(lambda: self._primary.correct(ticket, actual, forget=forget)):
-            self.corrections_lost += 1
+            self._lost()
 
     def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
         if ticket.local:
@@ -83,7 +84,7 @@ class BucketsWithFallback:
 
         def delivered(failure: Exception | None) -> None:
             if failure is not None:
-                self.corrections_lost += 1
+                self._lost()
             if isinstance(failure, BucketsUnavailable):
                 self._fall()
             ended(None)
@@ -97,7 +98,7 @@ class BucketsWithFallback:
         if ticket.local:
             await self._local.undo(ticket)
         elif not await self._delivered(lambda: self._primary.undo(ticket)):
-            self.corrections_lost += 1
+            self._lost()
 
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         running = list(tickets)

@@ -66,7 +66,7 @@ class _NoLog(CallLog):
     """Nobody reads the lines of simulated calls."""
 
     def __init__(self) -> None:
-        self.dropped = 0
+        """It needs no thread."""
 
     def write(self, line: Ended | dict[str, Any]) -> None:
         """Dropped at once."""

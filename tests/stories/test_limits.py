@@ -263,19 +263,28 @@ async def done(tasks: list[asyncio.Task[Answer]], count: int) -> bool:
 # Redis away ---------------------------------------------------------------------------------------------------------
 
 
-async def test_without_redis_each_process_counts_until_it_is_back(open_house: Opener, redis_url: str) -> None:
+async def test_without_redis_each_process_counts_until_it_is_back(
+    open_house: Opener, redis_url: str, backend: Backend
+) -> None:
     async with cable(redis_url) as line, open_house(redis_url=line.url) as farebox:
         ada, bob = await farebox.caller(tier="ten"), await farebox.caller(tier="ten", name="Bob")
         assert (await farebox.chat(ada, max_tokens=5)).status == 200
-        assert await degraded(farebox) == "0.0"
+        assert await told(farebox, "farebox_limiter_degraded") == 0
+        opened = asyncio.Event()
+        backend.then(lambda seen: [Gate(opened), *chat()(seen)])
+        running = asyncio.create_task(farebox.chat(ada, max_tokens=5))
+        await backend.arrived(2)
         await line.cut()
+        opened.set()
+        assert (await running).status == 200
+        assert await told(farebox, "farebox_limiter_corrections_lost_total") == 1
         statuses = [(await farebox.chat(bob, max_tokens=5)).status for _ in range(12)]
         assert statuses == [200] * 10 + [429] * 2
-        assert await degraded(farebox) == "1.0"
+        assert await told(farebox, "farebox_limiter_degraded") == 1
         assert (await farebox.get("/readyz")).status == 200
         await line.mend()
         await until(lambda: is_well(farebox))
-        assert (await farebox.chat(ada, max_tokens=5)).headers["x-ratelimit-remaining-requests"] == "8"
+        assert (await farebox.chat(ada, max_tokens=5)).headers["x-ratelimit-remaining-requests"] == "7"
         assert not await farebox.broken()
 
 
@@ -291,13 +300,13 @@ async def test_a_flushed_redis_gives_windows_back_and_no_money(paced: Farebox, r
     assert not await paced.broken()
 
 
-async def degraded(farebox: Farebox) -> str:
+async def told(farebox: Farebox, name: str) -> float:
     lines = (await farebox.get("/metrics")).body.decode().splitlines()
-    return next(line for line in lines if line.startswith("farebox_limiter_degraded")).split()[1]
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 async def is_well(farebox: Farebox) -> bool:
-    return await degraded(farebox) == "0.0"
+    return await told(farebox, "farebox_limiter_degraded") == 0
 
 
 class Cable:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway import calllog
 from tests import house
 from tests.backend import Backend, Cut, Gate, chat, error
 from tests.house import PEPPER, Farebox, until
@@ -42,6 +43,8 @@ NAMES = {
     "farebox_ledger_drift_usd": set(),
     "farebox_default_partition_rows": set(),
     "farebox_limiter_degraded": set(),
+    "farebox_limiter_corrections_lost_total": set(),
+    "farebox_call_lines_dropped_total": set(),
 }
 
 
@@ -217,6 +220,19 @@ async def test_every_call_has_its_line(
         (502, "upstream_error"),
     ]
     assert len({UUID(line["request_id"]) for line in lines}) == len(lines)
+
+
+async def test_lines_that_nobody_takes_are_told_by_a_metric(
+    open_house: Opener, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calllog, "_QUEUE_MAX", 0)
+    async with open_house() as farebox:
+        ada = await farebox.caller()
+        for _ in range(3):
+            await farebox.chat(ada)
+        await farebox.settled()
+        assert value(await scraped(farebox), "farebox_call_lines_dropped_total") == 3
+    assert lines_of(capsys.readouterr().out) == []
 
 
 async def test_a_caller_who_leaves_is_in_the_log_with_what_it_cost(
