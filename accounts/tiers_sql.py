@@ -31,10 +31,6 @@ class Tiers(UserChanges):
         dropped. None where there is no such user."""
         return await self._take(user_id, (tier_step(tier, at),), by)
 
-    async def unpin_tier(self, user_id: UUID, *, by: Actor = SYSTEM) -> User | None:
-        """Let the user's groups decide; what was planned is dropped. None where there is no such user."""
-        return await self._take(user_id, (tier_step(None),), by)
-
     async def count_on_tier(self, tier: str) -> int:
         """How many users have this tier of their own, or are to get it; the deleted ones do not count."""
         theirs = or_(users.c.tier == tier, users.c.next_tier == tier)

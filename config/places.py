@@ -57,16 +57,9 @@ _WRAPPED = tuple(
 _LOCAL_NAMES = ("localhost", "localhost.localdomain")
 
 
-def kind_of(address: str) -> Kind:
-    """What an address is for a backend. An IPv6 address that stands for an IPv4 one is judged as that one.
-
-    Raises ValueError for what is no address.
-    """
-    return _judged(address)[0]
-
-
 def refusal(address: str, *, private: bool) -> str | None:
     """Why nothing is asked at this address, for the operator; None where it may be. ``private``: allowed to be so.
+    An IPv6 address that stands for an IPv4 one is judged as that one.
 
     Raises ValueError for what is no address.
     """

@@ -89,15 +89,13 @@ _START_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a neighbour of the data plane may work with. ``accounts_engine`` is the pool of accounts and catalogue."""
+    """What a neighbour of the data plane may work with."""
 
     accounts: Accounts
-    directory: Directory
     bank: PostgresBank
     buckets: Buckets
     catalog: Callable[[], Catalog]
     explainer: Explainer
-    accounts_engine: AsyncEngine
 
 
 class Gateway:
@@ -339,7 +337,7 @@ async def open_gateway(
         explainer = Explainer(
             catalog=catalog, admitter=admitter, bank=bank, buckets=buckets, default_tier=settings.default_tier
         )
-        parts = Parts(accounts, directory, bank, buckets, catalog, explainer, accounts_engine)
+        parts = Parts(accounts, bank, buckets, catalog, explainer)
         front = with_cors(Front(metered, rest), settings.cors_origins)
         yield Gateway(front, metrics_routes(metrics), metrics, gate, pulse, poster, parts, buckets)
 

@@ -73,14 +73,9 @@ class Report(NamedTuple):
     problems: tuple[str, ...]
 
 
-def normalise(raw: Mapping[str, Any]) -> Report | None:
-    """Read one usage object of any known dialect; None when it says neither input nor output in a usable way."""
-    counts, problems = read(raw)
-    return disjoint(counts, problems) if counts else None
-
-
 def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
-    """Collect the numbers of one report under our names, and the names of those that were unusable.
+    """Collect the numbers of one report, in any known dialect, under our names, and the names of those that were
+    unusable. No number at all: it says neither input nor output in a usable way.
 
     A report whose input or output number is unusable is dropped as a whole: half a report would free the other half.
     """

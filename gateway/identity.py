@@ -269,7 +269,6 @@ def principal_of(user: User, standing: Standing, key: Key | None = None, **forwa
         status=user.status,
         language=user.language,
         key_id=key.id if key else None,
-        key_name=key.name if key else "",
         since=standing.since,
         group=standing.group,
         limits=key.limits if key else None,

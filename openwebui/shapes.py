@@ -54,7 +54,6 @@ class Row(Struct, frozen=True):
 
     id: str
     name: str = ""
-    base_model_id: str | None = None
     meta: dict[str, Any] = {}
     params: dict[str, Any] = {}
     access_grants: tuple[Grant, ...] | None = None

@@ -36,7 +36,6 @@ class Principal(Struct, frozen=True, dict=True):
     language: str
     key_id: UUID | None = None
     """The Farebox key the call came with; None behind a token of an issuer."""
-    key_name: str = ""
     forwarded: bool = False
     """The call came through a key that speaks for its users."""
     chat_id: str = ""

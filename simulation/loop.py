@@ -189,12 +189,6 @@ def running(loop: VirtualLoop) -> Iterator[None]:
         events.set_event_loop(None)
 
 
-def run(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` to its end on this loop; whatever else still runs is dropped."""
-    with running(loop):
-        return loop.run_until_complete(main)
-
-
 def _abandon(loop: VirtualLoop) -> None:
     """What has not ended never will: tasks must not complain of it when they are collected."""
     loop.failures = []

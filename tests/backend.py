@@ -338,13 +338,6 @@ def events(lines: Iterable[str | bytes], newline: bytes = b"\n", done: bool = Tr
     return b"".join(b"data: " + text + newline * 2 for text in [*texts, *([b"[DONE]"] if done else [])])
 
 
-def replay(
-    lines: Iterable[str | bytes], *, newline: bytes = b"\n", size: int | None = None, done: bool = True
-) -> list[Step]:
-    """Recorded events again, as one stream cut into chunks of ``size`` bytes wherever that falls."""
-    return stream(cut_up(events(lines, newline, done), size))
-
-
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 
 

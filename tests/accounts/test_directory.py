@@ -13,6 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from accounts.directory import Directory
+from accounts.edits_sql import TierOrder
 from accounts.keys import Key, mint
 from accounts.store_sql import Accounts
 from accounts.users import Sighting, User
@@ -131,7 +132,7 @@ async def test_two_replicas_hear_of_tiers_memberships_and_ended_sessions(
     await both_see(watched, other, user.id, lambda met: met.next_tier == "pro")
     await accounts.set_tier(user.id, "vip")
     await both_see(watched, other, user.id, lambda met: met.tier == "vip" and met.tier_pinned)
-    await accounts.unpin_tier(user.id)
+    await accounts.edit_user(user.id, {}, tier=TierOrder(None))
     await both_see(watched, other, user.id, lambda met: not met.tier_pinned)
     await accounts.revoke_sessions(user.id)
     await both_see(watched, other, user.id, lambda met: met.sessions_from is not None)

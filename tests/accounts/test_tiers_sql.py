@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from accounts.edits_sql import TierOrder
 from accounts.store_sql import Accounts
 from ledger.audit import Actor
 from ledger.wallet import token_wallet_id
@@ -75,7 +76,7 @@ async def test_an_unpinned_tier_leaves_the_decision_to_the_groups(accounts: Acco
     user = await accounts.create_user(name="a", tier="pro")
     await accounts.set_tier(user.id, "vip", at=soon())
     await rows(NOT_DUE)
-    changed = await accounts.unpin_tier(user.id)
+    changed = await accounts.edit_user(user.id, {}, tier=TierOrder(None))
     assert changed is not None and (changed.tier, changed.tier_pinned, changed.next_tier) == ("pro", False, None)
     assert changed.tier_since == user.tier_since
     assert await rows(DUE) == [(True,)]
@@ -84,7 +85,7 @@ async def test_an_unpinned_tier_leaves_the_decision_to_the_groups(accounts: Acco
 async def test_nobodys_tier_cannot_be_changed(accounts: Accounts) -> None:
     assert await accounts.set_tier(NOBODY, "pro") is None
     assert await accounts.set_tier(NOBODY, "pro", at=soon()) is None
-    assert await accounts.unpin_tier(NOBODY) is None
+    assert await accounts.edit_user(NOBODY, {}, tier=TierOrder(None)) is None
 
 
 async def test_what_is_due_is_written_down_with_the_instant_it_was_planned_for(

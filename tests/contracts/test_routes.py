@@ -349,7 +349,6 @@ def _images(event: str, given: bytes = b"") -> tuple[Way, Way]:
 
 _ASKED = {"messages": [{"role": "user", "content": "hello"}]}
 _CHAT_TOKENS = 3 + tokens("user") + tokens("hello") + 3
-_VECTORS = {"data": [{"embedding": [0.5]}]}
 _RANKED = {"query": "which", "documents": ["this one", "that one"]}
 _RANKED_TOKENS = Usage(input=tokens("which\nwhich\nthis one\nthat one"))
 

@@ -65,10 +65,10 @@ def check(rng: random.Random) -> None:
 
 def check_usage(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Two usage objects: apart, and as two reports of one call."""
-    report = dialect.normalise(one)
-    if report is not None:
+    (first, problems), (second, _) = dialect.read(one), dialect.read(other)
+    if first:
+        report = dialect.disjoint(first, problems)
         _sound(Reading(report.usage, "reported", report.problems))  # type: ignore[arg-type]
-    (first, _), (second, _) = dialect.read(one), dialect.read(other)
     merged = dialect.disjoint(dialect.merge(first, second))
     assert merged == dialect.disjoint(dialect.merge(second, first)), "order must not count"
     _sound(Reading(merged.usage, "reported", merged.problems))  # type: ignore[arg-type]

@@ -146,7 +146,6 @@ class Counter:
         return await self.admitter(**other).admit(surface, request, who, uuid7(), key)
 
 
-Scope = dict[str, Any]
 App = Callable[..., Awaitable[None]]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialect import FIELD_MAX, disjoint, merge, normalise, read
+from gateway.dialect import FIELD_MAX, Report, disjoint, merge, read
 from ledger.usage import KINDS, Usage
 
 P, C = "prompt_tokens_details", "completion_tokens_details"
@@ -21,8 +21,14 @@ REPORTS = st.dictionaries(
 )
 
 
+def reported(raw: dict[str, Any]) -> Report | None:
+    """What one report alone says; None where it says nothing."""
+    counts, problems = read(raw)
+    return disjoint(counts, problems) if counts else None
+
+
 def usage_of(raw: dict[str, Any]) -> Usage:
-    report = normalise(raw)
+    report = reported(raw)
     assert report is not None
     return report.usage
 
@@ -118,37 +124,37 @@ def test_a_dialect_is_read_into_disjoint_parts(raw: dict[str, Any], expected: Us
 @pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
 def test_a_report_whose_input_or_output_is_unusable_counts_as_none(name: str, value: Any) -> None:
     raw = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7} | {name: value}
-    assert normalise(raw) is None
+    assert reported(raw) is None
     assert read(raw)[1] == (name.removesuffix("_tokens"),)
 
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_an_unusable_detail_is_dropped_and_named_and_the_rest_holds(value: Any) -> None:
-    report = normalise({"prompt_tokens": 5, "completion_tokens": 2, P: {"cached_tokens": value}})
+    report = reported({"prompt_tokens": 5, "completion_tokens": 2, P: {"cached_tokens": value}})
     assert report is not None
     assert (report.usage, report.problems) == (Usage(input=5, output=2), ("cached",))
 
 
 def test_an_absurd_total_charges_nothing_and_is_named() -> None:
-    report = normalise({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 50_000_000})
+    report = reported({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 50_000_000})
     assert report is not None
     assert (report.usage, report.problems) == (Usage(input=5, output=2), ("total",))
 
 
 def test_more_cached_than_input_gives_nothing_the_cheaper_price() -> None:
-    report = normalise({"prompt_tokens": 5, "completion_tokens": 2, P: {"cached_tokens": 500}})
+    report = reported({"prompt_tokens": 5, "completion_tokens": 2, P: {"cached_tokens": 500}})
     assert report is not None
     assert (report.usage, report.problems) == (Usage(input=5, output=2), ("cached",))
 
 
 def test_where_parts_overlap_the_cheap_one_gives_way() -> None:
-    report = normalise({"prompt_tokens": 10, "completion_tokens": 0, P: {"cached_tokens": 8, "audio_tokens": 6}})
+    report = reported({"prompt_tokens": 10, "completion_tokens": 0, P: {"cached_tokens": 8, "audio_tokens": 6}})
     assert report is not None
     assert (report.usage, report.problems) == (Usage(audio_in=6, cache_read=4), ("cache_read",))
 
 
 def test_reasoning_beyond_an_output_that_the_total_confirms_is_bounded_by_it() -> None:
-    report = normalise({"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6, C: {"reasoning_tokens": 50}})
+    report = reported({"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6, C: {"reasoning_tokens": 50}})
     assert report is not None
     assert report.usage == Usage(input=1, reasoning=5)
     assert "reasoning" in report.problems
@@ -174,14 +180,14 @@ def test_cache_writes_are_told_apart_by_their_time_to_live() -> None:
 
 
 def test_what_a_report_does_not_speak_of_is_known_to_be_missing() -> None:
-    report = normalise({"prompt_tokens": 5})
+    report = reported({"prompt_tokens": 5})
     assert report is not None
     assert (report.input_known, report.output_known) == (True, False)
 
 
 @given(raw=REPORTS)
 def test_no_report_raises_or_gives_a_negative_or_absurd_number(raw: dict[str, Any]) -> None:
-    report = normalise(raw)
+    report = reported(raw)
     if report is not None:
         assert all(0 <= getattr(report.usage, kind) <= 2 * FIELD_MAX for kind in KINDS)
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from simulation.loop import Actor, Stuck, VirtualLoop, run
+from simulation.loop import Actor, Stuck, VirtualLoop, running
 
 
 def ran(seed: int) -> list[str]:
@@ -36,7 +36,9 @@ def ran(seed: int) -> list[str]:
         await asyncio.sleep(5)
         said.append("over")
 
-    run(VirtualLoop(Random(seed)), main())
+    loop = VirtualLoop(Random(seed))
+    with running(loop):
+        loop.run_until_complete(main())
     return said[: said.index("over")]
 
 
@@ -55,12 +57,15 @@ def test_nobody_ready_and_no_timer_is_told() -> None:
     async def waits() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(Stuck):
-        run(VirtualLoop(Random(0)), waits())
+    loop = VirtualLoop(Random(0))
+    with running(loop), pytest.raises(Stuck):
+        loop.run_until_complete(waits())
 
 
 def test_a_thread_answers_at_once() -> None:
     async def main() -> int:
         return await asyncio.to_thread(lambda: 5)
 
-    assert run(VirtualLoop(Random(0)), main()) == 5
+    loop = VirtualLoop(Random(0))
+    with running(loop):
+        assert loop.run_until_complete(main()) == 5

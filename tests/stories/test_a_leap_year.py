@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from accounts.edits_sql import TierOrder
 from accounts.standing import Standing, stand
 from accounts.store_sql import Accounts, Conflict
 from config.catalog import Catalog
@@ -261,7 +262,7 @@ class Town:
         user_id, tier = self.chance.choice(self.users), self.chance.choice(list(self.tiers))
         match self.chance.randint(0, 3):
             case 0:
-                await self.accounts.unpin_tier(user_id)
+                await self.accounts.edit_user(user_id, {}, tier=TierOrder(None))
             case 1:
                 at = (await self.standing(user_id)).period_end(self.now)
                 await self.accounts.set_tier(user_id, tier, at=at)
