@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from farebox import engines
+from farebox import engine_postgres
 
 _SOURCE = Path(__file__).with_name("set_clock.c")
 
@@ -43,9 +43,9 @@ class Clock:
 
     def of_postgres(self, patch: pytest.MonkeyPatch) -> None:
         """A Postgres started from here on has this clock, too."""
-        program = engines._postgres_program
+        program = engine_postgres._program
         words = "\n".join(f"export {name}='{value}'" for name, value in self.env.items())
         script = self._folder / "pg_ctl"
         script.write_text(f"#!/bin/sh\n{words}\nexec '{program('pg_ctl')}' \"$@\"\n")
         script.chmod(0o755)
-        patch.setattr(engines, "_postgres_program", lambda name: str(script) if name == "pg_ctl" else program(name))
+        patch.setattr(engine_postgres, "_program", lambda name: str(script) if name == "pg_ctl" else program(name))
