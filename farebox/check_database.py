@@ -22,8 +22,10 @@ _HEARD_S = 3.0
 _VERSION_LEAST = 150_000
 _MONTHS_AHEAD = 2
 _CLOCK_WARNING_S, _CLOCK_ERROR_S = 1.0, 30.0
-# What one process opens beside the bank's pool: accounts and catalogue, the admin API, and one that listens.
-_CONNECTIONS_BESIDE = 9
+# What one process opens beside the bank's pool: 4 for accounts and catalogue, 4 for the admin API, 2 for what callers
+# read of themselves, one that counts charges into the statistics, one that listens; and with an Open WebUI its syncs.
+_CONNECTIONS_BESIDE = 12
+_CONNECTIONS_OF_SYNCS = 3
 _PARENTS = ("holds", "charges", "journal_entries", "postings")
 
 _MISSING_MONTHS = """
@@ -102,7 +104,7 @@ async def _clock(connection: asyncpg.Connection, settings: Settings) -> AsyncIte
 
 async def _connections(connection: asyncpg.Connection, settings: Settings) -> AsyncIterator[Found]:
     row = await connection.fetchrow(_CONNECTIONS)
-    each = settings.bank.pool_size + _CONNECTIONS_BESIDE
+    each = settings.bank.pool_size + _CONNECTIONS_BESIDE + _CONNECTIONS_OF_SYNCS * settings.openwebui.syncs
     verdict: Verdict = "warning" if row["room"] < each else "ok"
     yield Found(_AREA, "connections", verdict, f"{row['used']} of {row['room']} in use; a process takes up to {each}")
 

@@ -12,12 +12,15 @@ import pytest
 from sqlalchemy import make_url
 
 from accounts.keys import fingerprint
+from admin_api import app as admin_app
 from config.settings import Settings
 from config.watch import driver_options
 from farebox import check_database
 from farebox.check_database import look_at_database, schema_is_current
 from farebox.findings import Found
 from farebox.migrate import downgrade
+from gateway import app as gateway_app
+from openwebui import opening
 from tests import house
 from tests.house import PEPPER
 
@@ -113,7 +116,10 @@ async def test_too_few_connections_are_told(database_url: str, data_dir: Path) -
     bank = {"pool_size": 200}
     greedy = house.settings(data_dir, database_url, "redis://127.0.0.1:1", bank=bank)
     found = (await looked(database_url, greedy))["connections"]
-    assert found.verdict == "warning" and "a process takes up to 209" in found.says
+    assert found.verdict == "warning" and "a process takes up to 212" in found.says
+    there = {"url": "http://chat.example", "admin_key": "sk-" + "a" * 32}
+    synced = house.settings(data_dir, database_url, "redis://127.0.0.1:1", bank=bank, openwebui=there)
+    assert "a process takes up to 215" in (await looked(database_url, synced))["connections"].says
 
 
 @pytest.mark.parametrize(("known", "verdict"), [(PEPPER, "ok"), ("another pepper, which is long enough", "error")])
@@ -140,3 +146,9 @@ async def test_looking_changes_nothing(database_url: str, settings: Settings, sq
     await look_at_database(database_url, settings)
     assert await sql.fetchval("SELECT count(*) FROM secret_fingerprints") == 0
     assert await sql.fetchval("SELECT count(*) FROM tiers") == 0
+
+
+def test_what_is_told_of_connections_is_what_a_process_opens() -> None:
+    pools = (gateway_app._ACCOUNTS_POOL, gateway_app._READING_POOL, admin_app._POOL)
+    assert sum(pools) + 2 == check_database._CONNECTIONS_BESIDE, "the roller's and the watcher's beside them"
+    assert check_database._CONNECTIONS_OF_SYNCS == opening._POOL
