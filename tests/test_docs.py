@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
+from typer import Typer
+
 from config.settings import settings_table
+from farebox.cli import app
 from gateway.errors import KINDS
 from gateway.metrics import Metrics
 
 _ROOT = Path(__file__).parents[1]
 _OPERATIONS = (_ROOT / "docs" / "operations.md").read_text("utf-8")
-_LINK = re.compile(r"\]\(([^)#\s]+)\)")
-_PATH = re.compile(r"`((?:farebox|gateway|accounts|config|policies|ledger|migrations|tests|docs)/[\w./-]+\.\w+)`")
+_LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+_ROOMS = "farebox|gateway|admin_api|openwebui|accounts|config|policies|ledger|simulation|migrations|bench|tests"
+_PATH = re.compile(rf"`((?:{_ROOMS}|docs|deploy|requirements)/[\w./-]+\.\w+)`")
 
 
 def _pages() -> list[Path]:
-    return [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+    rooms = (_ROOT / room / "README.md" for room in ("ledger", "policies"))
+    return [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *rooms, *sorted((_ROOT / "docs").rglob("*.md"))]
+
+
+def _anchors(page: Path) -> set[str]:
+    """What a heading is called in a link."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _section(title: str) -> str:
@@ -58,10 +71,27 @@ def test_what_the_pages_link_to_and_name_is_there() -> None:
     missing = []
     for page in _pages():
         text = page.read_text("utf-8")
-        linked = [page.parent / target for target in _LINK.findall(text) if "://" not in target]
-        named = [_ROOT / path for path in _PATH.findall(text)]
-        missing += [f"{page.name}: {path.name}" for path in (*linked, *named) if not path.exists()]
+        linked = [(page.parent / to if to else page, anchor) for to, anchor in _LINK.findall(text) if "://" not in to]
+        named = [(_ROOT / path, "") for path in _PATH.findall(text)]
+        missing += [f"{page.name}: {path.name}" for path, _ in (*linked, *named) if not path.exists()]
+        missing += [f"{page.name}: #{anchor}" for path, anchor in linked if anchor and anchor not in _anchors(path)]
     assert not missing
+
+
+def test_every_command_is_in_the_table_of_commands_and_none_besides() -> None:
+    told = set[str]()
+    for said in re.findall(r"^\| `farebox ([^`]+)`", _section("Commands"), re.MULTILINE):
+        words = [word.split("\\|") for word in re.findall(r"(?:^| )([a-z|\\]+)(?= |$)", said)]
+        told |= {" ".join(each) for each in product(*words)}
+    assert told == set(_commands(app))
+
+
+def _commands(app: Typer) -> Iterator[str]:
+    for each in app.registered_commands:
+        if not each.hidden:
+            yield each.name or each.callback.__name__  # type: ignore[union-attr]
+    for group in app.registered_groups:
+        yield from (f"{group.name} {name}" for name in _commands(group.typer_instance))  # type: ignore[arg-type]
 
 
 def test_decisions_are_numbered_once_and_have_the_three_parts() -> None:
