@@ -7,11 +7,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row
 
 from admin_api.access import Reader
-from admin_api.house import AdminHouse, House
-from admin_api.paging import After, Paging, listed
+from admin_api.house import House
+from admin_api.paging import Paging, listed
+from admin_api.records import newest_first
 from admin_api.wire import Instant, Page, Reply, Text
 from ledger.audit import check, driver
 from ledger.tables import audit
@@ -67,19 +68,9 @@ async def list_audit(
     until: Annotated[Instant | None, Query(description="Before this instant.")] = None,
 ) -> Page[AuditReply] | Response:
     """Changes, newest first."""
-    equal = {"actor": actor, "action": action, "target_type": target_type, "target_id": target_id}
-    query = select(*_COLUMNS).order_by(audit.c.seq.desc())
-    for name, value in equal.items():
-        if value is not None:
-            query = query.where(audit.c[name] == value)
-    if since is not None:
-        query = query.where(audit.c.at >= since)
-    if until is not None:
-        query = query.where(audit.c.at < until)
-
-    async def fetch(after: After, limit: int) -> list[Row[Any]]:
-        return await _rows(house, query if after is None else query.where(audit.c.seq < after[0]), limit)
-
+    known = audit.c
+    equal = {known.actor: actor, known.action: action, known.target_type: target_type, known.target_id: target_id}
+    fetch = newest_first(house, _COLUMNS, place=known.seq, at=known.at, equal=equal, since=since, until=until)
     return await paging.answer(
         "audit", fetch, key=lambda row: (row.seq,), types=(int,), shape=AuditReply.of, model=AuditReply
     )
@@ -92,8 +83,3 @@ async def verify_audit(house: House, caller: Reader) -> AuditCheck:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         looked_at, broken = await check(await driver(connection))
     return AuditCheck(holds=not broken, looked_at=looked_at, broken=broken[:_BROKEN_MAX])
-
-
-async def _rows(house: AdminHouse, query: Select[Any], limit: int) -> list[Row[Any]]:
-    async with house.engine.connect() as connection:
-        return list(await connection.execute(query.limit(limit)))

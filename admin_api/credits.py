@@ -20,7 +20,7 @@ from admin_api.house import AdminHouse, House
 from admin_api.once import Source
 from admin_api.paging import After, Pager, Paging, listed
 from admin_api.people import TheUser
-from admin_api.problems import Problem, conflict, unprocessable, wrong_field
+from admin_api.problems import Problem, conflict, told, wrong_field
 from admin_api.wire import Page
 from ledger.credit_list import ListedCredit
 from ledger.credit_list import credits as read_credits
@@ -71,12 +71,11 @@ async def ordered(house: AdminHouse, caller: Caller, wallet_id: UUID, body: NewC
         wallet_id = token_wallet_id(wallet_id)
         await house.bank.open_wallet(wallet_id, TOKENS)
     order = CreditOrder(wallet_id, body.kind, body.units, body.reason, source, body.expires_at)
-    try:
-        return CreditDoneReply.of(await house.bank.adjust(order, caller.actor), currency)
-    except NotEnough as error:
-        raise _not_enough(error.available, currency) from None
-    except ValueError as error:
-        raise unprocessable(str(error)) from None
+    with told():
+        try:
+            return CreditDoneReply.of(await house.bank.adjust(order, caller.actor), currency)
+        except NotEnough as error:
+            raise _not_enough(error.available, currency) from None
 
 
 async def credits_page(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,7 +15,7 @@ from admin_api.group_replies import GroupChange, GroupDetail, GroupReply, NewGro
 from admin_api.house import AdminHouse, House
 from admin_api.paging import After, Paging, listed
 from admin_api.people import ID, offered_tier
-from admin_api.problems import declared, not_found, unprocessable, wrong_field
+from admin_api.problems import declared, not_found, told, wrong_field
 from admin_api.wire import Page, Text
 from policies.allowance import shared_plan
 
@@ -66,7 +64,7 @@ async def list_groups(
 @router.post("", operation_id="create_group", summary="Create a group", status_code=201)
 async def create_group(house: House, caller: Writer, body: NewGroup, response: Response) -> GroupReply:
     """A group with a wallet of its own and no members yet."""
-    with _sensible():
+    with told():
         kept = await house.accounts.create_group(name=body.name, by=caller.actor, **await _told(house, body))
     response.headers["location"] = f"/admin/api/v1/groups/{kept.group.id}"
     show(response, kept.version)
@@ -85,7 +83,7 @@ async def change_group(
     house: House, caller: Writer, group_id: GroupId, body: GroupChange, version: IfMatch, response: Response
 ) -> GroupReply:
     """Change what the body names. In force on every replica within two seconds; calls that run go on as they began."""
-    with _sensible():
+    with told():
         kept = await house.accounts.change_group(
             group_id, expected_version=version, by=caller.actor, **await _news(house, body)
         )
@@ -131,12 +129,3 @@ async def _values(house: AdminHouse, fields: dict[str, Any]) -> dict[str, Any]:
         await offered_tier(house, fields["tier"])
     forms = {name: fields[name].value() for name in ("allowance", "member_cap") if fields.get(name) is not None}
     return {**fields, **forms}
-
-
-@contextmanager
-def _sensible() -> Iterator[None]:
-    """What makes no group is told of as it is."""
-    try:
-        yield
-    except ValueError as error:
-        raise unprocessable(str(error)) from None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -28,7 +27,7 @@ from admin_api.key_replies import (
 from admin_api.limit_replies import BudgetReply
 from admin_api.paging import After, Pager, Paging, listed
 from admin_api.people import ID, TheUser
-from admin_api.problems import not_found, unprocessable, wrong_field
+from admin_api.problems import not_found, told, wrong_field
 from admin_api.wire import Page, Text
 from policies.caps import key_cap
 from policies.key_limits import UNLIMITED
@@ -119,7 +118,7 @@ async def change_key(house: House, caller: Writer, key_id: KeyId, body: KeyChang
     """In force on every replica within two seconds. Limits are replaced as a whole; what was used stays counted."""
     now = house.now()
     _ends_later(body.expires_at, now)
-    with _sensible():
+    with told():
         key = await house.accounts.change_key(key_id, by=caller.actor, **_news(body))
     if key is None:
         raise not_found()
@@ -182,12 +181,3 @@ def _news(body: KeyChange) -> dict[str, Any]:
 def _ends_later(expires_at: datetime | None, now: datetime) -> None:
     if expires_at is not None and expires_at <= now:
         raise wrong_field("expires_at", "must lie in the future")
-
-
-@contextmanager
-def _sensible() -> Iterator[None]:
-    """A key that would speak for nobody is told of as the scopes' fault."""
-    try:
-        yield
-    except ValueError as error:
-        raise unprocessable(str(error)) from None

@@ -7,11 +7,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row
 
 from admin_api.access import Reader
-from admin_api.house import AdminHouse, House
-from admin_api.paging import After, Paging, listed
+from admin_api.house import House
+from admin_api.paging import Paging, listed
+from admin_api.records import newest_first
 from admin_api.wire import Instant, Page, Reply, Text
 from ledger.tables import system_events
 
@@ -48,23 +49,9 @@ async def list_logs(
     until: Annotated[Instant | None, Query(description="Before this instant.")] = None,
 ) -> Page[EventReply] | Response:
     """What the system did by itself, newest first."""
-    query = select(*_COLUMNS).order_by(system_events.c.id.desc())
-    for name, value in {"level": level, "event": event}.items():
-        if value is not None:
-            query = query.where(system_events.c[name] == value)
-    if since is not None:
-        query = query.where(system_events.c.at >= since)
-    if until is not None:
-        query = query.where(system_events.c.at < until)
-
-    async def fetch(after: After, limit: int) -> list[Row[Any]]:
-        return await _rows(house, query if after is None else query.where(system_events.c.id < after[0]), limit)
-
+    known = system_events.c
+    equal = {known.level: level, known.event: event}
+    fetch = newest_first(house, _COLUMNS, place=known.id, at=known.at, equal=equal, since=since, until=until)
     return await paging.answer(
         "logs", fetch, key=lambda row: (row.id,), types=(UUID,), shape=EventReply.of, model=EventReply
     )
-
-
-async def _rows(house: AdminHouse, query: Select[Any], limit: int) -> list[Row[Any]]:
-    async with house.engine.connect() as connection:
-        return list(await connection.execute(query.limit(limit)))

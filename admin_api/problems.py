@@ -5,7 +5,8 @@ A problem is raised anywhere and rendered in one place. Nothing that was sent is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -105,6 +106,15 @@ def stale() -> Problem:
 def unprocessable(detail: str, *errors: Wrong, code: str = "") -> Problem:
     """422: understood, but it cannot be so; ``errors`` name each field that is wrong."""
     return Problem(422, "Not valid", detail, errors=errors, code=code)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the rooms below find wrong with a value is told as it is, with 422."""
+    try:
+        yield
+    except ValueError as error:
+        raise unprocessable(str(error)) from None
 
 
 def wrong_field(pointer: str, detail: str) -> Problem:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.call import CHOICES_MAX, TOKENS_MAX, EmbeddingsRequest
-from gateway.chunk import Chunk, decode
+from gateway.chunk import Chunk
 from gateway.envelope import CompletionEnvelope
 from gateway.fields import (
     NULL,
@@ -24,7 +24,7 @@ from gateway.fields import (
     whole,
 )
 from gateway.filter import StreamFilter
-from gateway.meter import Count, StreamMeter
+from gateway.meter import Count, StreamMeter, read_whole
 from gateway.surface import Cost, Surface
 from ledger.usage import Usage
 
@@ -131,14 +131,7 @@ def tap(request: CompletionRequest, count: Count, cost: Cost, event_bytes_max: i
 
 def whole_reply(request: CompletionRequest, body: bytes, content_type: str, count: Count) -> StreamMeter:
     """The meter of a whole reply."""
-    meter = _meter(request, count)
-    try:
-        chunk = decode(body)
-    except RecursionError:
-        chunk = None
-    if chunk is not None:
-        meter.take(chunk)
-    return meter
+    return read_whole(_meter(request, count), body)
 
 
 def _as_embeddings(request: CompletionRequest) -> EmbeddingsRequest:

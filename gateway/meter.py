@@ -259,7 +259,11 @@ class StreamMeter:
 
 def meter_reply(body: bytes, count: Count) -> StreamMeter:
     """Meter one whole JSON reply (chat, completions, embeddings); what is no JSON object has neither usage nor text."""
-    meter = StreamMeter(count)
+    return read_whole(StreamMeter(count), body)
+
+
+def read_whole(meter: StreamMeter, body: bytes) -> StreamMeter:
+    """The meter, which has taken the whole reply as one piece."""
     try:
         chunk = decode(body)
     except RecursionError:

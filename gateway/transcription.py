@@ -152,10 +152,10 @@ def _number(text: str) -> float | None:
         return None
 
 
-SURFACES = (
-    Surface(
-        route="audio.transcriptions",
-        path="/audio/transcriptions",
+def _surface(name: str) -> Surface:
+    return Surface(
+        route=f"audio.{name}",
+        path=f"/audio/{name}",
         kind="transcription",
         parse=parse,
         rewrite=rewrite,
@@ -166,19 +166,7 @@ SURFACES = (
         envelope=ChatEnvelope(),
         reply="any",
         form=True,
-    ),
-    Surface(
-        route="audio.translations",
-        path="/audio/translations",
-        kind="transcription",
-        parse=parse,
-        rewrite=rewrite,
-        foresee=foresee,
-        count=count_input,
-        tap=tap,
-        whole=whole,
-        envelope=ChatEnvelope(),
-        reply="any",
-        form=True,
-    ),
-)
+    )
+
+
+SURFACES = (_surface("transcriptions"), _surface("translations"))

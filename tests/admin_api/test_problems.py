@@ -16,6 +16,7 @@ from admin_api.problems import (
     not_found,
     pointer,
     stale,
+    told,
     too_many,
     unauthenticated,
     unavailable,
@@ -71,3 +72,9 @@ def test_what_a_route_declares_refers_to_the_one_schema() -> None:
     assert declared(409)[409]["content"]["application/problem+json"]["schema"] == {
         "$ref": "#/components/schemas/Problem"
     }
+
+
+def test_what_the_rooms_below_find_wrong_is_told_as_it_is() -> None:
+    with pytest.raises(Problem) as raised, told():
+        raise ValueError("a budget needs an amount")
+    assert (raised.value.status, raised.value.detail) == (422, "a budget needs an amount")
