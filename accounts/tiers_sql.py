@@ -74,6 +74,6 @@ async def _settle(connection: AsyncConnection, due: Sequence[Any], *, in_bulk: b
     await connection.execute(update(users).where(users.c.id.in_([row.id for row in due])).values(news))
     await make_due(connection, [row.wallet_id for row in due])
     if in_bulk:
-        await system_events.record(connection, "info", "tiers_changed_as_planned", users=len(due))
+        await system_events.record(connection, "info", "tiers.changed", users=len(due))
     changes = (change_of("user.tier", "user", row.id, {"tier": row.tier}, {"tier": row.next_tier}) for row in due)
     await audited(connection, SYSTEM, *changes)

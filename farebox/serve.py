@@ -225,7 +225,7 @@ async def _warn_of_redis(url: str, settings: Settings) -> None:
     """What keeps limits from being kept is told at the start; it is no reason not to serve."""
     for found in await look_at_redis(url, settings):
         if found.verdict in ("error", "warning"):
-            _log.warning("redis", extra={"subject": found.subject, "says": found.says})
+            _log.warning("redis not as it should be", extra={"subject": found.subject, "says": found.says})
 
 
 def collect_seldom() -> None:

@@ -94,7 +94,7 @@ class Sweeper:
         if found is None:
             return
         if found and not self.strays:
-            _log.error("rows outside their months: `farebox partitions home` moves them", extra={"rows": found})
+            _log.error("rows outside their months", extra={"rows": found, "remedy": "farebox partitions home"})
         self.strays = found
 
     async def _safely(self, step: Callable[[], Awaitable[int]]) -> int | None:

@@ -82,7 +82,7 @@ class Teller:
             if not isinstance(away, BankBusy):
                 raise
         except Exception as failure:
-            _log.warning("a batch of holds was refused, each is asked alone", extra={"reason": repr(failure)})
+            _log.warning("batch of holds refused, each is asked alone", extra={"reason": repr(failure)})
         return await _ask(self._alone, ask)
 
     def _lane(

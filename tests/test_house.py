@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 import pytest
@@ -217,6 +218,28 @@ def mirror(file: Path) -> Path:
 
 def test_no_exception_outlives_its_file() -> None:
     assert all((HOUSE / name).is_file() for name in TESTED_ELSEWHERE)
+
+
+def test_what_is_logged_is_a_short_phrase_and_values_beside_it() -> None:
+    """Whoever reads logs looks for the phrase; values within would make each line another event."""
+    calls = [(file, node) for file in CODE for node in ast.walk(parsed(file)) if is_logging(node)]
+    assert len(calls) > 40
+    phrase = re.compile(r"[a-z][a-z ,']{4,60}")
+    wrong = {
+        f"{named(file)}:{call.lineno}"
+        for file, call in calls
+        if not isinstance(said := call.args[0], ast.Constant)
+        or not phrase.fullmatch(str(said.value))
+        or len(call.args) > 1
+        or {word.arg for word in call.keywords} - {"extra", "exc_info"}
+    }
+    assert not wrong
+
+
+def is_logging(node: ast.AST) -> TypeGuard[ast.Call]:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return ast.unparse(node.func.value) == "_log"
 
 
 def test_there_are_no_unfinished_places() -> None:

@@ -102,9 +102,7 @@ async def test_what_is_due_is_written_down_with_the_instant_it_was_planned_for(
     assert (settled.tier, settled.tier_pinned, settled.next_tier, settled.next_tier_at) == ("pro", True, None, None)
     assert settled.tier_since == datetime(2026, 2, 28, 23, tzinfo=UTC)
     assert await rows("SELECT id FROM wallets WHERE due_at = '-infinity'") == [(due.wallet_id,)]
-    assert await rows("SELECT level, event, detail FROM system_events") == [
-        ("info", "tiers_changed_as_planned", {"users": 1})
-    ]
+    assert await rows("SELECT level, event, detail FROM system_events") == [("info", "tiers.changed", {"users": 1})]
     assert (await recorded())[-1] == ("user.tier", str(due.id), "system", {"tier": "free"}, {"tier": "pro"})
 
 

@@ -122,7 +122,7 @@ async def test_rows_outside_their_months_raise_an_alarm_once(till: Till, caplog:
         await asyncio.sleep(0.5)  # looked at again many times
     await sweeper.stop()
     assert sweeper.strays == 8
-    [record] = [record for record in caplog.records if "farebox partitions home" in record.message]
+    [record] = [record for record in caplog.records if record.message == "rows outside their months"]
     assert record.levelname == "ERROR"
 
 
