@@ -17,12 +17,12 @@ from admin_api.house import AdminHouse, House
 from admin_api.logins import LockedOut, Login, Outcome, Try
 from admin_api.paging import Paging, listed
 from admin_api.passwords import PasswordsBusy
+from admin_api.people import ID
 from admin_api.problems import forbidden, not_found, too_many, unauthenticated
 from admin_api.sessions import Renewed, Session
 from admin_api.tokens import ACCESS_S
 from admin_api.wire import Body, Email, Instant, Page, Reply
 
-_ID = "0198f2a1-7c1e-7d50-9a51-3f6de0a5a9b1"
 router = APIRouter(prefix="/v1/auth", tags=["auth"])
 
 _MEANWHILE = "Your account changed meanwhile: log in again."
@@ -59,7 +59,7 @@ class TokensReply(Reply):
     token_type: Literal["Bearer"] = Field(description="How to send it.", examples=["Bearer"])
     expires_in: int = Field(description="Seconds until the access token expires.", examples=[ACCESS_S])
     refresh_token: str = Field(description="Good for one renewal.", examples=["fbr_AZjyofx8HnPcUZo_bejApakbHx"])
-    session_id: UUID = Field(description="The session.", examples=[_ID])
+    session_id: UUID = Field(description="The session.", examples=[ID])
     session_expires_at: Instant = Field(description="When to log in again at the latest.")
 
 
@@ -69,13 +69,13 @@ class MeReply(Reply):
     name: str = Field(description="Under which name the audit has what you do.", examples=["ada@example.org"])
     role: AdminRole = Field(description="What you may do.", examples=["owner"])
     admin: AdminReply | None = Field(description="Your account; null for the admin key.")
-    session_id: UUID | None = Field(description="Your session; null for the admin key.", examples=[_ID])
+    session_id: UUID | None = Field(description="Your session; null for the admin key.", examples=[ID])
 
 
 class SessionReply(Reply):
     """A live session."""
 
-    id: UUID = Field(description="Its id.", examples=[_ID])
+    id: UUID = Field(description="Its id.", examples=[ID])
     current: bool = Field(description="Whether it is the one this request came by.", examples=[True])
     address: str = Field(description="Where it was begun from.", examples=["192.0.2.7"])
     user_agent: str = Field(description="With which program.", examples=["Mozilla/5.0"])
@@ -93,7 +93,7 @@ class SessionsReply(Reply):
 class LoginReply(Reply):
     """One try to log in."""
 
-    id: UUID = Field(description="Its id.", examples=[_ID])
+    id: UUID = Field(description="Its id.", examples=[ID])
     at: Instant = Field(description="When.")
     outcome: Outcome = Field(
         description="ok, wrong, locked (too many tries), suspended, reused (an old refresh token).", examples=["ok"]

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from admin_api.people import ID
 from admin_api.wire import Instant, Reply, UsdOut
 from ledger.charge_list import ListedCharge, ShownEntry, ShownLeg, ShownRefund, WholeCharge
 from ledger.hold import Outcome, Rev
@@ -15,7 +16,6 @@ from ledger.money import format_usd
 from ledger.usage import INPUT_KINDS, OUTPUT_KINDS, UsageSource
 
 Currency = Literal["USD", "TOK"]
-ID = "0198f2a1-7c1e-7d50-9a51-3f6de0a5a9b1"
 
 _ALIKE = (
     "at", "user_id", "key_id", "tier", "model", "route", "upstream", "task", "chat_id", "streamed", "house", "outcome",

@@ -15,13 +15,14 @@ from uuid import UUID
 from starlette.datastructures import Headers
 
 from admin_api.access import Caller
-from admin_api.address import Network, client_address
+from admin_api.address import client_address
 from admin_api.body import Message, Receive, is_text, read_body
 from admin_api.gatekeeper import Gatekeeper
 from admin_api.house import AdminHouse
 from admin_api.once import HEADER, Claim, Once, Stored
 from admin_api.problems import Problem, forbidden, not_found
 from admin_api.refused import problem_of
+from config.places import Network
 from ledger.ids import uuid7
 
 Scope = MutableMapping[str, Any]

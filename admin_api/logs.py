@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -14,11 +14,10 @@ from admin_api.house import House
 from admin_api.paging import Paging, listed
 from admin_api.records import newest_first
 from admin_api.wire import Instant, Page, Reply, Text
+from ledger.system_events import Level
 from ledger.tables import system_events
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
-
-Level = Literal["info", "warning", "error"]
 
 
 class EventReply(Reply):

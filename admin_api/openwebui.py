@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -14,7 +13,7 @@ from admin_api.house import AdminHouse, House
 from admin_api.people import ID
 from admin_api.problems import conflict, declared
 from admin_api.wire import Body, Instant, Reply
-from openwebui.report import OfferedMerge, Report
+from openwebui.report import OfferedMerge, Outcome, Report
 from openwebui.sync import Sync
 
 router = APIRouter(prefix="/v1/openwebui", tags=["openwebui"])
@@ -22,7 +21,6 @@ router = APIRouter(prefix="/v1/openwebui", tags=["openwebui"])
 _WAIT_S = 50.0
 _RETRY_S = 10
 
-Outcome = Literal["done", "unchanged", "tried", "refused", "failed", "busy"]
 _OUTCOME = Field(
     description="done; unchanged: nothing to do; tried: a dry run; refused: too many people would lose something at "
     "once; failed: Open WebUI or the database did not answer; busy: another sync runs.",

@@ -19,9 +19,10 @@ from pydantic import Field, model_validator
 from accounts.standing import NoTier, Standing, stand
 from accounts.users import User
 from admin_api.access import Caller, Charger
-from admin_api.charge_replies import ID, ChargeReply
+from admin_api.charge_replies import ChargeReply
 from admin_api.charges import found
 from admin_api.house import AdminHouse, House
+from admin_api.people import ID
 from admin_api.problems import conflict, declared, too_many, unavailable, wrong_field
 from admin_api.wire import Body, Instant, Name, Text, UsdAbove0
 from config.price_versions import price_at
@@ -29,6 +30,7 @@ from ledger.charge_list import ListedCharge
 from ledger.hold import CallFacts
 from ledger.journal import TOKENS
 from ledger.money import NANO, format_usd
+from ledger.outside_sql import AHEAD_MAX
 from ledger.price import PPM, TOKEN_PRICE, Price, charge_amount
 from ledger.store import MonthClosed, NotEnough, OutsideDone, OutsideOrder
 from ledger.usage import KINDS, TOKEN_KINDS, Usage
@@ -45,7 +47,6 @@ KEY_LIMIT = Window(600, "requests", 60, scope="charges")
 """How many charges one key may book."""
 
 _PAST_MAX = timedelta(days=366)
-_AHEAD_MAX = timedelta(minutes=5)
 _UNITS_MAX = 10**12
 _AMOUNT_MAX = 9_000_000 * NANO
 
@@ -255,7 +256,7 @@ async def _price(house: AdminHouse, body: OutsideCharge, at: datetime) -> Price 
 
 
 def _check_time(body: OutsideCharge, now: datetime) -> None:
-    if body.at is not None and not now - _PAST_MAX <= body.at <= now + _AHEAD_MAX:
+    if body.at is not None and not now - _PAST_MAX <= body.at <= now + AHEAD_MAX:
         raise wrong_field("at", "must lie in the past, at most a year ago")
 
 

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from accounts.users import User
 from admin_api.access import Reader
-from admin_api.charge_replies import ID, Currency
+from admin_api.charge_replies import Currency
 from admin_api.house import AdminHouse, House
 from admin_api.paging import After, Pager, Paging, listed
+from admin_api.people import ID
 from admin_api.problems import wrong_parameter
 from admin_api.wire import Instant, Page, Reply, Text, UsdOut
 from ledger import stats

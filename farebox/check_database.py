@@ -14,6 +14,7 @@ from config.settings import Settings
 from config.watch import driver_options
 from farebox import migrate
 from farebox.findings import Found, Verdict
+from ledger.months import PARENTS
 
 _AREA = "database"
 _CONNECT_S = 5.0
@@ -26,7 +27,6 @@ _CLOCK_WARNING_S, _CLOCK_ERROR_S = 1.0, 30.0
 # read of themselves, one that counts charges into the statistics, one that listens; and with an Open WebUI its syncs.
 _CONNECTIONS_BESIDE = 12
 _CONNECTIONS_OF_SYNCS = 3
-_PARENTS = ("holds", "charges", "journal_entries", "postings")
 
 _MISSING_MONTHS = """
     WITH months AS (
@@ -138,8 +138,8 @@ async def _schema(connection: asyncpg.Connection, url: str, settings: Settings) 
 
 
 async def _partitions(connection: asyncpg.Connection) -> list[Found]:
-    missing = [row["child"] for row in await connection.fetch(_MISSING_MONTHS, list(_PARENTS), _MONTHS_AHEAD)]
-    strays = [name for name in _PARENTS if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name}_default)")]
+    missing = [row["child"] for row in await connection.fetch(_MISSING_MONTHS, list(PARENTS), _MONTHS_AHEAD)]
+    strays = [name for name in PARENTS if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name}_default)")]
     found = []
     if missing:
         said = f"missing: {', '.join(missing)}; a running Farebox makes them"

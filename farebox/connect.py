@@ -20,14 +20,13 @@ from farebox.connect_look import AREA, look_at_openwebui, look_at_version
 from farebox.connect_probe import Arrival, arrival
 from farebox.desk import Desk, DeskError, open_desk
 from farebox.findings import Found
-from ledger.audit import Actor
+from ledger.audit import COMMAND_LINE
 from openwebui import hook
 from openwebui.client import OpenWebUI, OpenWebUIError, open_webui
 from openwebui.connection import KEYS, URLS, Connection, connections_of, ours, with_ours, with_usage
 from openwebui.mirror_sql import Mirror
 from openwebui.service_key import proven_keys, serves
 
-_BY = Actor("command line", "owner")
 _OVERLAP = timedelta(hours=1)
 _LATELY = timedelta(days=30)
 
@@ -131,9 +130,9 @@ class _Connecting:
         try:
             connection = await self._set(document, there, text)
         except OpenWebUIError:
-            await self._desk.accounts.revoke_key(key.id, by=_BY)
+            await self._desk.accounts.revoke_key(key.id, by=COMMAND_LINE)
             if before is not None and key.rotated_from is not None:
-                await self._desk.accounts.change_key(before.id, expires_at=before.expires_at, by=_BY)
+                await self._desk.accounts.change_key(before.id, expires_at=before.expires_at, by=COMMAND_LINE)
             raise
         if before is not None and key.rotated_from is None:
             left = f"the key it had before ({before.prefix}) still works: farebox key revoke {before.prefix}"
@@ -144,7 +143,7 @@ class _Connecting:
         """A key in the place of this one, or a first one."""
         accounts = self._desk.accounts
         if before and self._serves(before):
-            rotated = await accounts.rotate_key(before.id, _OVERLAP, by=_BY)
+            rotated = await accounts.rotate_key(before.id, _OVERLAP, by=COMMAND_LINE)
             if rotated is not None:
                 self._changes.append("the service key is rotated; the one before goes on for an hour")
                 return rotated
@@ -154,7 +153,7 @@ class _Connecting:
             scopes=[FORWARD_USERS],
             realm=self._wish.realm,
             plain_headers=self._wish.plain_headers,
-            by=_BY,
+            by=COMMAND_LINE,
         )
         self._changes.append(f"the service key {name!r} is made")
         return made

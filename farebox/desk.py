@@ -21,7 +21,7 @@ from config.catalog_sql import load
 from config.settings import Settings
 from farebox import migrate as schema
 from farebox.serve import engines, pepper_of
-from ledger.audit import Actor
+from ledger.audit import COMMAND_LINE
 from ledger.money import format_usd, parse_usd
 from ledger.period import Plan
 from ledger.store import CreditKind, CreditOrder
@@ -32,7 +32,6 @@ from ledger.verify import verify as verify_all
 from ledger.wallet import token_wallet_id
 
 # Who is at the desk has the database and its secrets.
-_BY = Actor("command line", "owner")
 _KINDS: dict[str, CreditKind] = {"paid": "payment", "promo": "grant"}
 
 
@@ -95,10 +94,11 @@ async def create_user(
     async with open_desk(settings) as desk:
         if tier is not None:
             _known_tier(await load(desk.engine), tier)
-        user = await desk.accounts.create_user(name=name, email=email, tier=tier, by=_BY)
-        full, _ = await desk.accounts.create_key(name=f"{name}'s first key", user_id=user.id, by=_BY)
+        user = await desk.accounts.create_user(name=name, email=email, tier=tier, by=COMMAND_LINE)
+        full, _ = await desk.accounts.create_key(name=f"{name}'s first key", user_id=user.id, by=COMMAND_LINE)
         if amount:
-            await desk.bank.adjust(CreditOrder(user.wallet_id, "payment", amount, "first payment", "desk:first"), _BY)
+            order = CreditOrder(user.wallet_id, "payment", amount, "first payment", "desk:first")
+            await desk.bank.adjust(order, COMMAND_LINE)
         return {"user": user.id, "tier": user.tier, "key": full}
 
 
@@ -125,7 +125,7 @@ async def set_tier(settings: Settings, who: str, tier: str) -> dict[str, Any]:
     async with open_desk(settings) as desk:
         _known_tier(await load(desk.engine), tier)
         user = await _user(desk, who)
-        await desk.accounts.set_tier(user.id, tier, by=_BY)
+        await desk.accounts.set_tier(user.id, tier, by=COMMAND_LINE)
         return {"user": user.id, "tier": tier}
 
 
@@ -140,7 +140,7 @@ async def credit(
         user = await _user(desk, who)
         order = CreditOrder(user.wallet_id, _KINDS[kind], amount, ref, f"desk:{ref}", expires_at)
         try:
-            done = await desk.bank.adjust(order, _BY)
+            done = await desk.bank.adjust(order, COMMAND_LINE)
         except ValueError as error:
             raise DeskError(str(error)) from None
         balance = await desk.bank.balance(user.wallet_id, await _own_plan(desk, user))
@@ -170,7 +170,7 @@ async def create_key(
             realm=realm if forward_users else "",
             plain_headers=plain_headers,
             expires_at=expires_at,
-            by=_BY,
+            by=COMMAND_LINE,
         )
         return {"id": key.id, "name": key.name, "key": full}
 
@@ -198,7 +198,7 @@ async def revoke_key(settings: Settings, which: str) -> dict[str, Any]:
     async with open_desk(settings) as desk:
         for key in await desk.accounts.list_keys():
             if which in (key.prefix, str(key.id)):
-                await desk.accounts.revoke_key(key.id, by=_BY)
+                await desk.accounts.revoke_key(key.id, by=COMMAND_LINE)
                 return {"revoked": key.name, "id": key.id}
     raise DeskError(f"there is no key {which}")
 

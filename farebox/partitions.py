@@ -13,7 +13,7 @@ import asyncpg
 from config.settings import Settings
 from farebox.desk import DeskError, open_desk
 from ledger import months
-from ledger.audit import Actor
+from ledger.audit import COMMAND_LINE
 from ledger.detach import attach as attach_month
 from ledger.detach import detach as detach_month
 from ledger.home import AT_ONCE, TooMany, bring_home
@@ -25,7 +25,6 @@ from ledger.table_locks import TablesBusy
 
 T = TypeVar("T")
 
-_BY = Actor("command line", "owner")
 _LOCK_TRIES = 60
 _LOCK_PAUSE_S = 1.0
 
@@ -57,7 +56,7 @@ async def seal(settings: Settings, month: str) -> str:
     """Verify the ledger and seal a month."""
     which = _month(month)
     async with open_desk(settings) as desk:
-        done = await _patiently(lambda: seal_month(desk.engine, which, _BY))
+        done = await _patiently(lambda: seal_month(desk.engine, which, COMMAND_LINE))
     return f"{months.name(which)} is sealed: {_rows(done)}; hash {done.hash.hex()}."
 
 
@@ -65,7 +64,7 @@ async def unseal(settings: Settings, month: str) -> str:
     """Take a seal off."""
     which = _month(month)
     async with _session(settings) as connection:
-        await _patiently(lambda: unseal_month(connection, which, _BY))
+        await _patiently(lambda: unseal_month(connection, which, COMMAND_LINE))
     return f"{months.name(which)} is not sealed any more."
 
 
@@ -73,7 +72,7 @@ async def detach(settings: Settings, month: str, refundable_days: int) -> str:
     """Take a sealed month's tables off the ledger."""
     which = _month(month)
     async with _session(settings) as connection:
-        done = await _patiently(lambda: detach_month(connection, which, _BY, refundable_days=refundable_days))
+        done = await _patiently(lambda: detach_month(connection, which, COMMAND_LINE, refundable_days=refundable_days))
     tables = " ".join(f"-t {each}" for each in months.tables(which))
     return (
         f"{months.name(which)} is detached: {_rows(done)}. Its tables are still in the database, closed to changes; "
@@ -85,7 +84,7 @@ async def attach(settings: Settings, month: str) -> str:
     """Put a detached month's tables back."""
     which = _month(month)
     async with _session(settings) as connection:
-        done = await _patiently(lambda: attach_month(connection, which, _BY))
+        done = await _patiently(lambda: attach_month(connection, which, COMMAND_LINE))
     return f"{months.name(which)} is attached, and still sealed: {_rows(done)}, those that were sealed."
 
 
@@ -93,7 +92,7 @@ async def home(settings: Settings, *, everything: bool) -> str:
     """Move rows out of the default partitions into their months."""
     async with _session(settings) as connection:
         most = 2**62 if everything else AT_ONCE
-        moved, left = await _patiently(lambda: bring_home(connection, _BY, at_once=most))
+        moved, left = await _patiently(lambda: bring_home(connection, COMMAND_LINE, at_once=most))
     if not moved:
         return "No row stands outside its month." if not any(left.values()) else f"No row could be moved: {_left(left)}"
     named = ", ".join(months.name(month) for month in moved)

@@ -26,6 +26,7 @@ from farebox.migrate import upgrade
 from farebox.seed_tables import attach, index, table_of
 from farebox.serve import engines
 from ledger.engine import make_engine
+from ledger.months import PARENTS
 from ledger.roller import WAIT_TURN
 from ledger.rollup import TABLES
 from ledger.wallet import token_wallet_id
@@ -259,7 +260,7 @@ async def _work(
 
 
 async def _make_month(driver: Any, month: Month, numbers: dict[str, Any], progress: Callable[[int], None]) -> None:
-    tables = {parent: await table_of(driver, parent, month.name) for parent in month_sql.BILLED}
+    tables = {parent: await table_of(driver, parent, month.name) for parent in PARENTS}
     await driver.execute("TRUNCATE seed_calls, seed_funds")
     for first in range(month.before + 1, month.before + month.calls + 1, _SLICE):
         last = min(first + _SLICE - 1, month.before + month.calls)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from farebox.seed_sql import MODELS, chance, uuid7
 from ledger.rollup import TABLES, measures
 
-BILLED = ("holds", "charges", "journal_entries", "postings")
-
 _GRANT = uuid7("{begins}", "'bench grant ' || k || ' {begins} {salt}'")
 
 TEMPORARY = """

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 from config.settings import Settings
 from farebox.desk import DeskError, open_desk
-from ledger.audit import Actor
+from ledger.audit import COMMAND_LINE
 from openwebui.opening import service_url
 from openwebui.report import Report
 from openwebui.sync import Sync
-
-_BY = Actor("command line", "owner")
 
 
 async def sync_openwebui(
@@ -28,7 +26,7 @@ async def sync_openwebui(
             default_tier=settings.default_tier,
             service_url=service_url(settings),
         )
-        return await sync.run(_BY, dry_run=dry_run, force=force, grants=grants or None)
+        return await sync.run(COMMAND_LINE, dry_run=dry_run, force=force, grants=grants or None)
 
 
 def told(report: Report) -> Iterator[str]:

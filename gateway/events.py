@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from gateway import dialect
 from gateway.chunk import Chunk, with_usage_members, without_guarded_keys
-from gateway.filter import TERMINAL_BYTES_MAX, Cost, StreamFilter, guarded_in, rewritten
+from gateway.filter import BLANKS, TERMINAL_BYTES_MAX, Cost, StreamFilter, guarded_in, rewritten
 from gateway.meter import Count, Reading, StreamMeter
 from gateway.sse import DONE, LINE_BYTES_MAX
 from gateway.sse import payload as data_of
@@ -25,7 +25,6 @@ FIRST = frozenset(("response.created", "message_start"))
 LAST = frozenset(("response.completed", "response.incomplete", "response.failed", "message_stop"))
 FAILED = frozenset(("response.failed", "error"))
 ANSWERS_MAX = 64  # one stream with more answers than this is a fault; the rest counts as one answer
-_BLANKS = (b"\n", b"\r\n", b"\r")
 _DATA, _NAME = b"data:", b"event:"
 
 
@@ -196,12 +195,12 @@ class EventFilter(StreamFilter):
         return now
 
     def _judge(self, line: bytes) -> bytes:
-        if self._held and line not in _BLANKS:
+        if self._held and line not in BLANKS:
             return self._hold(line)
         if line.startswith(_NAME):
             name, self._named = self._named, b"" if b"{" in line and guarded_in(line) else line
             return name
-        blank = line in _BLANKS
+        blank = line in BLANKS
         passed = self._end(line) if blank else self._data(line) if line.startswith(_DATA) else self._other(line)
         return b"" if self._held else self._under_name(passed)
 

@@ -34,8 +34,9 @@ TERMINAL_BYTES_MAX = 64 * 1024  # after [DONE] nothing is due; what comes beyond
 HELD_LINES_MAX = 4096  # each weighs 50 bytes more than it has, and is read by itself: some 10 µs
 
 Cost = Callable[[Usage], dict[str, Any] | None]
+"""The members that say, beside the usage reported so far, what it costs and what is left; None: do not show any."""
 
-_BLANKS = (b"\n", b"\r\n", b"\r")
+BLANKS = (b"\n", b"\r\n", b"\r")
 _DATA = b"data:"
 _CHUNK = b"data: {"
 _NEEDLES = (*(key.encode() for key in GUARDED_KEYS), b"\\u")
@@ -159,7 +160,7 @@ class StreamFilter:
 
     def _judge(self, line: bytes) -> bytes:
         """One line: itself when it passes unchanged, else what takes its place; empty when it is held or dropped."""
-        if len(line) < 3 and line in _BLANKS:
+        if len(line) < 3 and line in BLANKS:
             return self._end(line)
         if self._held:
             return self._hold(line)

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from config.catalog import Kind, Model
 from gateway.envelope import Spent
 from gateway.errors import Refusal
+from gateway.filter import Cost as Cost
 from gateway.meter import Count, Reading
 from gateway.stored import Body
 from ledger.usage import Usage
 
 if TYPE_CHECKING:
     from gateway.counting import Counting
-
-Cost = Callable[[Usage], dict[str, Any] | None]
-"""The members that say, beside the usage reported so far, what it costs and what is left; None: do not show any."""
 
 
 class Request(Protocol):

@@ -32,6 +32,7 @@ class Actor(msgspec.Struct, frozen=True):
 
 
 SYSTEM = Actor("system")
+COMMAND_LINE = Actor("command line", "owner")
 
 
 class Change(msgspec.Struct, frozen=True):

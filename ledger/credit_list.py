@@ -8,10 +8,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ledger.ids import LAST
 from ledger.reading import fetch
 
 _PAGE_MAX = 1000
-_END = UUID(int=2**128 - 1)
 
 _CREDITS = """
     SELECT id, at, kind, amount, reason, source, expires_at, actor, entry_id FROM credits
@@ -38,5 +38,5 @@ class ListedCredit:
 async def credits(engine: AsyncEngine, wallet_id: UUID, *, before: UUID | None, limit: int) -> list[ListedCredit]:
     """At most ``limit`` (of 1000) credits that are older than the one named, newest first. Raises what the driver
     raises."""
-    rows = await fetch(engine, _CREDITS, wallet_id, before or _END, min(limit, _PAGE_MAX))
+    rows = await fetch(engine, _CREDITS, wallet_id, before or LAST, min(limit, _PAGE_MAX))
     return [ListedCredit(*row) for row in rows]

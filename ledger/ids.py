@@ -14,6 +14,8 @@ from functools import cache
 from struct import iter_unpack
 from uuid import UUID
 
+LAST = UUID(int=2**128 - 1)
+"""Behind every id: where a list begins that goes backwards."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MICROSECOND = timedelta(microseconds=1)

@@ -22,7 +22,7 @@ from ledger.vault import Vault
 from ledger.wallet import Wallet
 
 # Clocks differ by a little.
-_AHEAD_MAX = timedelta(minutes=5)
+AHEAD_MAX = timedelta(minutes=5)
 
 
 class Outside(Vault):
@@ -40,7 +40,7 @@ class Outside(Vault):
         async with self._transaction() as connection:
             drawer = await wait_for_drawer(connection, order.wallet_id)
             wallet, now = drawer.wallets[order.wallet_id], drawer.now
-            if order.at > now + _AHEAD_MAX:
+            if order.at > now + AHEAD_MAX:
                 raise ValueError("work that was done lies in the past")
             request_id = uuid7_at(order.at)
             if not await connection.fetchval(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ledger.ids import floor
+from ledger.ids import LAST, floor
 from ledger.reading import fetch
 from ledger.spans import steps
 from ledger.usage import INPUT_KINDS, OUTPUT_KINDS
@@ -23,8 +23,6 @@ from ledger.usage_read import tokens_of
 Group = Literal["day", "model", "task", "chat"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 PAGE_MAX = 1000
-
-_LAST = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ async def own_usage(
     driver raises."""
     limit = min(limit, PAGE_MAX)
     if group == "chat":
-        return await _by_chat(engine, wanted, after if isinstance(after, UUID) else _LAST, limit)
+        return await _by_chat(engine, wanted, after if isinstance(after, UUID) else LAST, limit)
     days = steps("day", wanted.since, wanted.until) if group == "day" else []
     args: list[Any] = [list(wanted.users), floor(wanted.since), floor(wanted.until), [floor(day) for day in days]]
     key = "NULL::text" if group is None else f"({_KEYS[group]})::text"

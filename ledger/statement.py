@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ledger.ids import LAST
+
 _PAGE_MAX = 1000
-_END = UUID(int=2**128 - 1)
 
 # One pass over the wallet's own index, from its end: what is not on the page is not read. Its entries are named one by
 # one, so that they are looked up, whatever the planner thinks of their number.
@@ -47,7 +48,7 @@ async def entries(engine: AsyncEngine, wallet_id: UUID, *, before: UUID | None, 
     async with engine.connect() as pooled:
         connection = (await pooled.get_raw_connection()).driver_connection
         assert connection is not None
-        rows = await connection.fetch(_ENTRIES, wallet_id, before or _END, min(limit, _PAGE_MAX))
+        rows = await connection.fetch(_ENTRIES, wallet_id, before or LAST, min(limit, _PAGE_MAX))
     return [_line(*row) for row in rows]
 
 

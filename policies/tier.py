@@ -12,10 +12,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ledger.period import Every as Every
 from policies import schedule
 
 Of = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"]
-Every = Literal["day", "week", "month", "year"]
 Unit = Literal["usd", "tokens"]
 
 AMOUNT_MAX = 2**53 - 1
