@@ -23,7 +23,7 @@ _PATH = re.compile(rf"`((?:{_ROOMS}|docs|deploy|requirements)/[\w./-]+\.\w+)`")
 
 
 def _pages() -> list[Path]:
-    rooms = (_ROOT / room / "README.md" for room in ("ledger", "policies"))
+    rooms = (_ROOT / room / "README.md" for room in ("admin_api", "ledger", "policies"))
     return [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *rooms, *sorted((_ROOT / "docs").rglob("*.md"))]
 
 
