@@ -45,7 +45,7 @@ async def buckets(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator
     elif request.param == "queue":
         place = BucketsQueue(BucketsMemory(clock))
     else:
-        place = BucketsRedis(connect(request.getfixturevalue("redis_url")), clock)
+        place = BucketsRedis(connect(request.getfixturevalue("redis_url"), connect_timeout=30, timeout=30), clock)
     yield place
     await place.aclose()
 

@@ -106,7 +106,7 @@ async def admitted(buckets: BucketsWithFallback, question: Ask) -> Ticket:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -278,8 +278,8 @@ async def test_the_number_of_replicas_may_be_unknown(primary: Flaky) -> None:
 
 
 async def test_a_real_redis_that_closes_its_door_is_replaced_and_taken_back(redis_url: str) -> None:
-    primary = BucketsRedis(connect(redis_url))
-    switch = connect(redis_url)
+    primary = BucketsRedis(connect(redis_url, connect_timeout=30, timeout=30))
+    switch = connect(redis_url, connect_timeout=30, timeout=30)
     buckets = BucketsWithFallback(primary, BucketsMemory(), "local", lambda: 1, probe_every_s=0.01)
     await admitted(buckets, ask())
     try:

@@ -164,7 +164,7 @@ async def test_a_caller_who_leaves_before_the_trip_sends_nothing(single: Redis) 
 
 async def test_a_cluster_is_asked_at_the_node_of_the_keys(cluster_url: str) -> None:
     client = RedisCluster.from_url(cluster_url)
-    runner = ClusterRunner(client)
+    runner = ClusterRunner(client, wait_max_s=30)
     await asyncio.gather(*(runner.run(("SET", f"{{{number}}}k", number)) for number in range(50)))
     assert await asyncio.gather(*(runner.run(("GET", f"{{{number}}}k")) for number in range(50))) == [
         str(number).encode() for number in range(50)
@@ -173,7 +173,7 @@ async def test_a_cluster_is_asked_at_the_node_of_the_keys(cluster_url: str) -> N
 
 
 async def test_a_cluster_refuses_more_than_may_be_open_and_hands_on_what_was_left(cluster_url: str) -> None:
-    runner = ClusterRunner(RedisCluster.from_url(cluster_url), open_max=2)
+    runner = ClusterRunner(RedisCluster.from_url(cluster_url), open_max=2, wait_max_s=30)
     await runner.run(("DEL", "{a}left"))
     answers = await asyncio.gather(*(runner.run(("GET", "{a}k")) for _ in range(3)), return_exceptions=True)
     assert sum(isinstance(answer, BucketsBusy) for answer in answers) == 1
@@ -184,18 +184,21 @@ async def test_a_cluster_refuses_more_than_may_be_open_and_hands_on_what_was_lef
 
 async def test_a_cluster_that_keeps_everyone_waiting_is_told_as_our_own_overload(cluster_url: str) -> None:
     runner = ClusterRunner(RedisCluster.from_url(cluster_url), travelling_max=1, wait_max_s=0.05)
-    slow = asyncio.create_task(runner.run(("BLPOP", "{a}nothing", "0.5")))
+    slow = asyncio.create_task(runner.run(("BLPOP", "{a}something", "0")))
     await asyncio.sleep(0.01)
     with pytest.raises(BucketsBusy):
         await runner.run(("GET", "{a}k"))
-    assert await slow is None
+    other = RedisCluster.from_url(cluster_url)
+    await other.rpush("{a}something", "x")
+    await other.aclose()
+    assert list(await slow) == [b"{a}something", b"x"]
     await runner.aclose()
 
 
 async def test_slots_that_have_moved_are_found_without_breaking_off_what_others_wait_for(cluster_url: str) -> None:
-    client = connect(cluster_url, cluster=True)
+    client = connect(cluster_url, cluster=True, connect_timeout=30, timeout=30)
     assert isinstance(client, RedisCluster)
-    runner = ClusterRunner(client)
+    runner = ClusterRunner(client, wait_max_s=30)
     waits = asyncio.create_task(runner.run(("BLPOP", "{a}nothing", "0.5")))
     names = [f"moved{number}" for number in range(100)]
     moved = [name for name in names if key_slot(name.encode()) < 16384 // 3][:20]
@@ -254,7 +257,8 @@ async def test_a_connection_that_was_closed_underneath_is_a_cluster_that_is_away
 
 
 async def test_limits_hold_on_a_cluster(cluster_url: str) -> None:
-    buckets = BucketsRedis(connect(cluster_url, cluster=True))
+    buckets = BucketsRedis(connect(cluster_url, cluster=True, connect_timeout=30, timeout=30))
+    buckets._runner._wait_max_s = 30  # type: ignore[attr-defined] # of the runner for a cluster
     window, other = Window(13, "requests", 60), Window(10**9, "tokens", 3600)
     wallets = [str(uuid4()) for _ in range(4)]
     questions = [

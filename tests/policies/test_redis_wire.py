@@ -65,7 +65,7 @@ class _Plain(Connection):
 
 
 @asynccontextmanager
-async def misbehaving(answer: Answer, patience_s: float = 5.0) -> AsyncIterator[tuple[Wire, Ends]]:
+async def misbehaving(answer: Answer, patience_s: float = 30.0) -> AsyncIterator[tuple[Wire, Ends]]:
     """A wire to a server that does with a connection what it is told."""
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -88,12 +88,12 @@ def saying(reply: bytes) -> Answer:
 
 
 async def heard(event: asyncio.Event) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await event.wait()
 
 
 async def test_a_batch_is_answered_in_order_and_lands_once(redis_url: str) -> None:
-    client = connect(redis_url)
+    client = connect(redis_url, connect_timeout=30, timeout=30)
     assert isinstance(client, Redis)
     async with wired(client) as (wire, ends):
         batch = [One("SET", "k", "v"), One("HGET", "k", "f"), One("GET", "k"), One("ECHO", "x" * 100_000)]
@@ -149,12 +149,12 @@ async def test_a_batch_has_one_bound_and_the_next_one_its_own() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(3):
             await reader.readuntil(b"PING\r\n")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1.5)
             writer.write(b"+PONG\r\n")
         await reader.read()
         writer.close()
 
-    async with misbehaving(slow, patience_s=0.15) as (wire, ends):
+    async with misbehaving(slow, patience_s=4) as (wire, ends):
         for _ in range(3):
             ends.landed.clear()
             wire.send([One("PING")])
@@ -167,7 +167,7 @@ async def test_a_batch_has_one_bound_and_the_next_one_its_own() -> None:
 
 
 async def test_a_wire_that_is_closed_here_owes_nothing(redis_url: str) -> None:
-    client = connect(redis_url)
+    client = connect(redis_url, connect_timeout=30, timeout=30)
     assert isinstance(client, Redis)
     async with wired(client) as (wire, ends):
         wire.close()
