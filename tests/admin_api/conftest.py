@@ -28,7 +28,7 @@ Login = Callable[[str], Awaitable[Admin]]
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """An engine on the test's own database, for stores without a Farebox around them."""
-    made = make_engine(database_url, size=16, name="test")
+    made = make_engine(database_url, size=16, command_timeout_s=60, lock_timeout_ms=30_000, name="test")
     yield made
     await made.dispose()
 

@@ -271,7 +271,7 @@ def _named(names: dict[UUID, str], *tables: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 async def shared(module_database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(module_database_url)
+    engine = make_engine(module_database_url, command_timeout_s=60, lock_timeout_ms=30_000)
     yield engine
     await engine.dispose()
 

@@ -112,7 +112,7 @@ class Counter:
         self.bank = PostgresBank(engine, owner="test")
         self.buckets: Buckets = BucketsMemory()
         self.regrets: list[Settlement] = []
-        self.teller = Teller(self.bank, regret=self.regrets.append)
+        self.teller = Teller(self.bank, regret=self.regrets.append, patience_s=30)
         self.output_seen = RunningP90()
         self.input_seen = RunningRatio()
         self.catalog = catalog

@@ -82,7 +82,7 @@ class House:
 
 @pytest.fixture
 async def desk(database_url: str) -> AsyncIterator[House]:
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, command_timeout_s=60, lock_timeout_ms=30_000)
     counter = Counter(engine, await catalog_of(engine, MORE), Tokenizers({}))
     directory = Directory(counter.accounts)
     yield House(counter, directory)

@@ -83,7 +83,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
 
 @pytest.fixture
 async def counter(database_url: str, tokenizers: Tokenizers) -> AsyncIterator[Counter]:
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, command_timeout_s=60, lock_timeout_ms=30_000)
     yield Counter(engine, await catalog_of(engine, MORE), tokenizers)
     assert [finding.name for finding in await verify(engine) if not finding.holds] == []
     await engine.dispose()

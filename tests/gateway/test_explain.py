@@ -104,7 +104,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
 
 @pytest.fixture
 async def desk(database_url: str, tokenizers: Tokenizers) -> AsyncIterator[Desk]:
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, command_timeout_s=60, lock_timeout_ms=30_000)
     yield Desk(Counter(engine, await catalog_of(engine, MORE), tokenizers))
     await engine.dispose()
 

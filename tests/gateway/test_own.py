@@ -45,7 +45,7 @@ def app(who: Any, engine: Any) -> Starlette:
 
 @pytest.fixture
 async def counter(database_url: str) -> AsyncIterator[Counter]:
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, command_timeout_s=60, lock_timeout_ms=30_000)
     counter = Counter(engine, await catalog_of(engine), None)  # type: ignore[arg-type]
     counter.engine = engine  # type: ignore[attr-defined]
     yield counter

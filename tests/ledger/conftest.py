@@ -18,7 +18,7 @@ settings.load_profile("farebox")
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, command_timeout_s=60, lock_timeout_ms=30_000)
     yield engine
     await engine.dispose()
 

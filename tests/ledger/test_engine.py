@@ -21,7 +21,7 @@ async def test_a_connection_is_told_its_name_its_zone_and_its_bounds(database_ur
 
 
 async def test_a_statement_that_takes_too_long_ends(database_url: str) -> None:
-    engine = make_engine(database_url, size=1, command_timeout_s=0.1)
+    engine = make_engine(database_url, size=1, command_timeout_s=2)
     async with engine.connect() as connection:
         with pytest.raises(TimeoutError):
             await connection.execute(text("SELECT pg_sleep(20)"))

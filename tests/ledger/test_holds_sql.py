@@ -49,7 +49,7 @@ class TestHolds:
     async def test_a_locked_wallet_is_busy_and_its_neighbours_are_served(self, till: Till) -> None:
         stuck, free = await till.wallet(100), await till.wallet(100)
         async with locked(till.engine, stuck):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(30):
                 replies = await till.bank.open_holds([till.ask(stuck, 10), till.ask(free, 10)])
         assert statuses(replies) == ["busy", "ok"]
         assert (await till.balance(stuck)).held == 0
@@ -131,7 +131,7 @@ class TestBeats:
     async def test_a_locked_wallet_delays_an_extension_and_not_the_sign_of_life(self, till: Till) -> None:
         wallet = await till.wallet(100)
         ask, quiet = await till.hold(wallet, 40), await till.hold(await till.wallet(100), 40)
-        async with locked(till.engine, wallet), asyncio.timeout(1):
+        async with locked(till.engine, wallet), asyncio.timeout(30):
             busy, fine = await till.bank.beat([till.beat(ask, 30, target=60), till.beat(quiet, 5, target=50)])
         assert (busy.alive, busy.busy, busy.amount) == (True, True, 40)
         assert (fine.alive, fine.busy, fine.amount) == (True, False, 50)
@@ -188,7 +188,7 @@ class TestClose:
     async def test_a_locked_wallet_keeps_only_its_own_settlements_waiting(self, till: Till) -> None:
         stuck, free = await till.wallet(100), await till.wallet(100)
         waiting, quick = await till.hold(stuck, 10), await till.hold(free, 10)
-        async with locked(till.engine, stuck), asyncio.timeout(1):
+        async with locked(till.engine, stuck), asyncio.timeout(30):
             unposted = await till.bank.close([till.event(waiting, 5), till.event(quick, 5)])
         assert [event.request_id for event in unposted.busy] == [waiting.request_id]
         assert await till.charges(quick) == {"final": 5} and await till.charges(waiting) == {}
@@ -254,7 +254,7 @@ class TestReaping:
         asks = [await till.hold(wallet, 10) for wallet in (stuck, free)]
         for ask in asks:
             await till.past(ask, "expires_at")
-        async with locked(till.engine, stuck), asyncio.timeout(1):
+        async with locked(till.engine, stuck), asyncio.timeout(30):
             assert await till.bank.reap() == 1
         assert await till.bank.reap() == 1
 

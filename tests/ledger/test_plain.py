@@ -59,7 +59,7 @@ class TestHolds:
     async def test_a_locked_or_suspended_wallet_keeps_nobody_waiting(self, till: Till) -> None:
         stuck, shut, free = [await till.wallet(100) for _ in range(3)]
         await till.sql("UPDATE wallets SET state = 'suspended' WHERE id = $1", shut)
-        async with locked(till.engine, stuck), asyncio.timeout(5):
+        async with locked(till.engine, stuck), asyncio.timeout(30):
             replies = await till.bank.open_holds([till.ask(wallet, 10) for wallet in (stuck, shut, free)])
         assert statuses(replies) == ["busy", "suspended", "ok"]
 
@@ -187,7 +187,7 @@ class TestSettlements:
     async def test_a_locked_wallet_is_left_out(self, till: Till) -> None:
         stuck, free = await till.wallet(100), await till.wallet(100)
         events = [till.event(await till.hold(wallet, 20), 20) for wallet in (stuck, free)]
-        async with locked(till.engine, stuck), asyncio.timeout(5):
+        async with locked(till.engine, stuck), asyncio.timeout(30):
             unposted = await till.bank.close(events)
         assert unposted.busy == (events[0],)
 

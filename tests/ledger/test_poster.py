@@ -68,7 +68,7 @@ async def test_what_is_handed_over_is_posted_in_batches(till: Till, bank: Away, 
 async def test_an_event_alone_is_posted_at_once_and_those_behind_it_gather(
     till: Till, bank: Away, poster: Poster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.poster._GATHER_S", 1.0)
+    monkeypatch.setattr("ledger.poster._GATHER_S", 4.0)
     wallet = await till.wallet(1000)
     first, *others = [await till.hold(wallet, 1) for _ in range(6)]
 
@@ -199,7 +199,7 @@ async def test_a_locked_wallet_keeps_only_its_own_events_waiting(till: Till, pos
         poster.submit(till.event(waiting, 5))
         for ask in quick:
             poster.submit(till.event(ask, 1))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while poster.waiting > 1:
                 await asyncio.sleep(0.005)
         assert (await till.balance(free)).spendable == 95
@@ -218,7 +218,7 @@ async def test_a_full_disk_keeps_events_in_memory(
     wallet = await till.wallet(100)
     ask = await till.hold(wallet, 10)
     poster.submit(till.event(ask, 5))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "not spooled" not in caplog.text:
             await asyncio.sleep(0.005)
     bank.away = False

@@ -25,7 +25,7 @@ _SECONDS = 4.0
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(database_url, size=40)
+    engine = make_engine(database_url, size=40, command_timeout_s=60, lock_timeout_ms=30_000)
     yield engine
     await engine.dispose()
 

@@ -103,7 +103,7 @@ async def test_months_and_drift_are_looked_at_from_the_first_round_on(till: Till
         await till.sql(f"DROP TABLE {last}")
     sweeper = Sweeper(till.bank)
     sweeper.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not sweeper.drift:
             await asyncio.sleep(0.01)
     await sweeper.stop()
@@ -116,7 +116,7 @@ async def test_rows_outside_their_months_raise_an_alarm_once(till: Till, caplog:
         await till.charge(await till.wallet(100), 30)
     sweeper = Sweeper(till.bank, round_s=0.001)
     sweeper.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while sweeper.strays == 0:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.5)  # looked at again many times

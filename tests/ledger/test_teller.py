@@ -39,7 +39,7 @@ def _no_regret(event: Settlement) -> None:
 
 async def test_a_wallet_that_can_pay_for_k_calls_pays_for_exactly_k(till: Till) -> None:
     wallet = await till.wallet(37 * 10 + 9)
-    teller = Teller(till.bank, regret=_no_regret)
+    teller = Teller(till.bank, regret=_no_regret, patience_s=30)
     asks = [till.ask(wallet, 10) for _ in range(1000)]
     replies = await asyncio.gather(*(teller.open(ask) for ask in asks))
     granted = [ask for ask, reply in zip(asks, replies, strict=True) if reply.status == "ok"]
@@ -52,7 +52,7 @@ async def test_a_wallet_that_can_pay_for_k_calls_pays_for_exactly_k(till: Till) 
 
 async def test_two_replicas_grant_no_more_between_them(till: Till) -> None:
     wallet = await till.wallet(300)
-    tellers = [Teller(till.replica(f"replica-{n}"), regret=_no_regret) for n in range(2)]
+    tellers = [Teller(till.replica(f"replica-{n}"), regret=_no_regret, patience_s=30) for n in range(2)]
     replies = await asyncio.gather(*(tellers[n % 2].open(till.ask(wallet, 10)) for n in range(200)))
     assert statuses(replies).count("ok") == 30
     assert (await till.balance(wallet)).available == 0
@@ -61,7 +61,7 @@ async def test_two_replicas_grant_no_more_between_them(till: Till) -> None:
 
 async def test_first_calls_of_a_new_user_share_one_allowance(till: Till) -> None:
     wallet = await till.wallet(due=True)
-    tellers = [Teller(till.replica(f"replica-{n}"), regret=_no_regret) for n in range(4)]
+    tellers = [Teller(till.replica(f"replica-{n}"), regret=_no_regret, patience_s=30) for n in range(4)]
     plan = Plan(320)
     replies = await asyncio.gather(*(tellers[n % 4].open(till.ask(wallet, 10, plan=plan)) for n in range(64)))
     assert statuses(replies).count("ok") == 32
@@ -84,10 +84,10 @@ async def test_calls_that_come_together_share_a_trip(till: Till) -> None:
 
 async def test_a_locked_wallet_delays_only_its_own_call(till: Till) -> None:
     stuck, free = await till.wallet(100), await till.wallet(100)
-    teller = Teller(till.bank, regret=_no_regret, lanes=1)
+    teller = Teller(till.bank, regret=_no_regret, lanes=1, patience_s=30)
     async with locked(till.engine, stuck):
         waiting = asyncio.create_task(teller.open(till.ask(stuck, 10)))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             assert statuses([await teller.open(till.ask(free, 10)) for _ in range(5)]) == ["ok"] * 5
         assert not waiting.done()
     assert (await waiting).status == "ok"
@@ -108,7 +108,7 @@ async def test_a_wallet_locked_for_longer_than_the_patience_is_a_busy_bank(till:
 
 async def test_an_extension_waits_for_a_locked_wallet(till: Till) -> None:
     wallet = await till.wallet(100)
-    teller = Teller(till.bank, regret=_no_regret)
+    teller = Teller(till.bank, regret=_no_regret, patience_s=30)
     held = await till.hold(wallet, 10)
     async with locked(till.engine, wallet):
         extending = asyncio.create_task(teller.beat(till.beat(held, 5, target=20)))

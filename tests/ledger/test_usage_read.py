@@ -16,7 +16,7 @@ from ledger.store import HoldAsk
 from ledger.usage_read import SPAN_MAX, ids_of, used, used_by_model
 from tests.ledger.till import Till
 
-_NOW = datetime.now(UTC)
+_NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 async def _call(till: Till, user: UUID, amount: int, at: datetime, **labels: Any) -> HoldAsk:

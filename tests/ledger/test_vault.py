@@ -75,7 +75,7 @@ class TestAway:
             await engine.dispose()
 
     async def test_no_free_connection_in_time_is_unavailable(self, till: Till, database_url: str) -> None:
-        engine = make_engine(database_url, size=1, command_timeout_s=0.1)
+        engine = make_engine(database_url, size=1, command_timeout_s=2)
         try:
             async with engine.connect():
                 with pytest.raises(BankUnavailable):

@@ -29,7 +29,7 @@ async def there() -> AsyncIterator[FakeOpenWebUI]:
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    made = make_engine(database_url, size=4, name="test")
+    made = make_engine(database_url, size=4, command_timeout_s=60, lock_timeout_ms=30_000, name="test")
     yield made
     await made.dispose()
 
