@@ -119,7 +119,7 @@ class Backend:
         """Queue answers for the next requests, one each."""
         self._queue.extend(answers)
 
-    async def arrived(self, count: int = 1, within_s: float = 5.0) -> Seen:
+    async def arrived(self, count: int = 1, within_s: float = 30.0) -> Seen:
         """Wait until ``count`` requests are here and give the last of them. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
             while len(self.requests) < count:

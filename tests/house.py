@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import aiohttp
@@ -30,6 +31,7 @@ from config.toml_file import CATALOG_KEYS
 from farebox.serve import Running, running
 from ledger.money import parse_usd
 from ledger.store_sql import PostgresBank, make_engine
+from ledger.teller import Teller
 from ledger.verify import Finding, drained, verify
 
 PEPPER = "pepper-for-tests-0123456789abcdef0123456789"
@@ -237,7 +239,7 @@ class Farebox:
 
     # -- the ledger
 
-    async def settled(self, within_s: float = 10.0) -> None:
+    async def settled(self, within_s: float = 30.0) -> None:
         """Wait until no call runs and everything is posted."""
         async with asyncio.timeout(within_s):
             while self.run.gateway.running or not await self.run.gateway.flush(0.5):
@@ -274,7 +276,8 @@ class Farebox:
 
 
 def settings(data_dir: Path, database_url: str, redis_url: str, **more: Any) -> Settings:
-    """Settings for a test: any port, short beats; ``more`` as in the TOML file."""
+    """Settings for a test: any port, short beats, and the patience to outlast a process that stands still for seconds;
+    ``more`` as in the TOML file."""
     values: dict[str, Any] = {
         "bind": "127.0.0.1:0",
         "public_url": "https://fare.example",
@@ -284,7 +287,8 @@ def settings(data_dir: Path, database_url: str, redis_url: str, **more: Any) -> 
         "key_pepper": PEPPER,
         "admin_key": ADMIN_KEY,
         "drain_timeout_s": 2,
-        "bank": {"beat_s": 0.5, "hold_ttl_s": 3, "pool_size": 6},
+        "bank": {"beat_s": 0.5, "hold_ttl_s": 15, "pool_size": 6, "statement_timeout_s": 30},
+        "redis": {"connect_timeout_s": 10, "timeout_s": 10},
     }
     return Settings(**{**values, **more})
 
@@ -309,9 +313,9 @@ async def farebox(
     toml = tomllib.loads(base.format(backend=backend_url) + catalog, parse_float=Decimal)
     chosen = settings(data_dir, database_url, redis_url, **more)
     declared = read_catalog({name: table for name, table in toml.items() if name in CATALOG_KEYS})
-    engine = make_engine(database_url, size=3, command_timeout_s=60, name="test")
+    engine = make_engine(database_url, size=3, command_timeout_s=60, lock_timeout_ms=30_000, name="test")
     try:
-        async with running(chosen, declared) as run:
+        async with _patient_with_locks(), running(chosen, declared) as run:
             accounts = Accounts(engine, pepper=PEPPER.encode(), default_tier=chosen.default_tier)
             bank = PostgresBank(engine, owner="test")
             connector = aiohttp.TCPConnector(limit=0)
@@ -321,7 +325,18 @@ async def farebox(
         await engine.dispose()
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+@asynccontextmanager
+async def _patient_with_locks() -> AsyncIterator[None]:
+    """Who waits for what others have locked waits longer than a process may stand still: of many at once none is
+    refused for that alone."""
+    with (
+        patch.dict(Teller.__init__.__kwdefaults__, patience_s=30.0),
+        patch.dict(make_engine.__kwdefaults__, lock_timeout_ms=30_000),
+    ):
+        yield
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 30.0) -> None:
     """Ask again until it holds. Raises TimeoutError."""
     async with asyncio.timeout(within_s):
         while not await holds():

@@ -38,8 +38,11 @@ def environment(data_dir: Path, database_url: str, redis_url: str, backend_url: 
         "KEY_PEPPER": PEPPER,
         "ADMIN_KEY": ADMIN_KEY,
         "BANK__BEAT_S": "0.5",
-        "BANK__HOLD_TTL_S": "3",
+        "BANK__HOLD_TTL_S": "15",
         "BANK__POOL_SIZE": "6",
+        "BANK__STATEMENT_TIMEOUT_S": "30",
+        "REDIS__CONNECT_TIMEOUT_S": "10",
+        "REDIS__TIMEOUT_S": "10",
     }
     return kept | {f"FAREBOX_{name}": value for name, value in {**ours, **more}.items()}
 
@@ -52,7 +55,7 @@ async def command(env: Mapping[str, str], *words: str) -> tuple[int, str, str]:
         env=dict(env),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -72,7 +75,7 @@ def running_at(url: str, gateway: Gateway, urls: Urls) -> Running:
 class Reach(Farebox):
     """The ledger and an HTTP client, wherever the gateway runs."""
 
-    async def settled(self, within_s: float = 10.0) -> None:
+    async def settled(self, within_s: float = 30.0) -> None:
         """Wait until no hold is open."""
         async with asyncio.timeout(within_s):
             while await self.rows("SELECT 1 FROM holds WHERE state = 'open'"):
@@ -87,7 +90,7 @@ class Served(Reach):
         super().__init__(run, within.engine, within.accounts, within.bank, within.http)
         self.process = process
 
-    async def ended(self, within_s: float = 20.0) -> int:
+    async def ended(self, within_s: float = 30.0) -> int:
         """Wait for the process to end; its exit code."""
         return await asyncio.to_thread(self.process.wait, within_s)
 

@@ -77,8 +77,20 @@ def tokens(text: str) -> int:
     return len(_vocabulary().encode_ordinary(text))
 
 
-async def until(true: Callable[[], Any], within_s: float = 10.0) -> None:
+async def until(true: Callable[[], Any], within_s: float = 30.0) -> None:
     """Wait for something in this process to become true. Raises TimeoutError."""
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.005)
+
+
+async def standstill(measured: Callable[[], int]) -> int:
+    """Where a number above zero of this process comes to rest. Looks are counted, not seconds: while the whole process
+    stands still, nothing in it can move."""
+    stood, looks = -1, 0
+    async with asyncio.timeout(30):
+        while looks < 20:
+            await asyncio.sleep(0.01)
+            looks = looks + 1 if stood == measured() > 0 else 0
+            stood = measured()
+    return stood

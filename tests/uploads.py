@@ -152,6 +152,6 @@ async def half_sent(
 
 async def status_of(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Status and all the rest of a reply's head, and what came with it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         head = await reader.readuntil(b"\r\n\r\n")
         return int(head.split()[1]), head + await reader.read(10_000)

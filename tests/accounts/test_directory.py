@@ -52,7 +52,7 @@ def queries(engine: AsyncEngine) -> list[str]:
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """The promise is two seconds; a busy machine is given more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not await condition():
             await asyncio.sleep(0.02)
 

@@ -18,7 +18,7 @@ async def planned(accounts: Accounts, rows: Rows, users: int) -> None:
 
 
 async def settled(rows: Rows) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await rows("SELECT 1 FROM users WHERE next_tier IS NOT NULL"):
             await asyncio.sleep(0.02)
 

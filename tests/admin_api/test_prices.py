@@ -51,7 +51,7 @@ async def test_a_price_is_planned_and_taken_back_by_another(admin: Admin) -> Non
 async def test_a_planned_price_comes_into_force_by_itself(admin: Admin, module_farebox: Farebox) -> None:
     path = await model(admin, "timed")
     ada = await module_farebox.caller(name="Timed")
-    shortly = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+    shortly = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
     await admin.made(f"{path}/prices", {"prices": {"per_request": "0.25"}, "effective_at": shortly})
 
     async def charged_so() -> bool:

@@ -23,7 +23,7 @@ def until() -> Callable[[Callable[[], bool]], object]:
     """``await until(condition)``: returns when it holds; the wait is bounded."""
 
     async def wait(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.01)
 

@@ -34,7 +34,9 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-async def watcher(database_url: str, notes: Notes) -> AsyncIterator[Watcher]:
+async def watcher(database_url: str, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watcher]:
+    """It takes a line for cut only where it is."""
+    monkeypatch.setattr("config.watch._PING_TIMEOUT_S", 30)
     watcher = Watcher(database_url, [notes])
     await watcher.start()
     yield watcher

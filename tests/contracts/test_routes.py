@@ -523,12 +523,12 @@ class Call:
         call = asyncio.create_task(self.reads(after))
         seen = await self.backend.arrived(self.before + 1)
         if after and self.way.streamed:
-            await asyncio.wait_for(call, 5)
+            await asyncio.wait_for(call, 30)
         else:
             await until(lambda: seen.sent >= after)
             await asyncio.sleep(0.03)
             call.cancel()
-        await asyncio.wait_for(seen.left.wait(), 5)
+        await asyncio.wait_for(seen.left.wait(), 30)
 
     async def reads(self, size: int) -> None:
         """Hang up after so many bytes."""
@@ -610,7 +610,7 @@ class Call:
     async def asked(self, script: list[Step]) -> Answer:
         """The whole answer to the call, whose backend plays this."""
         self.backend.answer = script
-        async with asyncio.timeout(10), self.opened() as reply:
+        async with asyncio.timeout(30), self.opened() as reply:
             headers = {name.lower(): value for name, value in reply.headers.items()}
             return Answer(reply.status, headers, await reply.read())
 

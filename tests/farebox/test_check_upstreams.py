@@ -94,7 +94,7 @@ async def test_headers_that_the_gateway_would_refuse_are_an_error() -> None:
 async def test_many_are_looked_at_together_and_told_in_their_order(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_upstreams, "_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(check_upstreams, "_TIMEOUT_S", 6.0)
     backend.answer = lambda seen: [Stall()] if "slow" in seen.path else json_answer({"data": []})
     given = [Upstream(f"u{n}", f"{backend.url}/{'slow' if n % 2 else 'quick'}", allow_private=True) for n in range(20)]
     found = await look_at_upstreams(given)

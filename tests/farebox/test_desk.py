@@ -59,7 +59,7 @@ async def test_a_user_of_a_tier_in_tokens_is_shown_what_is_left_of_them(
     made = await desk.create_user(settings, "Tess", email="tess@example.org", tier="tester", credit=None)
     shown = await desk.show_user(settings, "tess@example.org")
     assert (shown["tokens"], shown["balance"]) == (1000, "0.0000 USD")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (answer := await farebox.chat({"authorization": f"Bearer {made['key']}"})).status != 200:
             await asyncio.sleep(0.1)  # until the gateway has heard of the tier
     await farebox.settled()

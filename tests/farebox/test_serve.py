@@ -152,10 +152,10 @@ async def test_a_signal_asks_to_end_and_a_second_one_to_hurry(number: signal.Sig
     term, hurry = asyncio.Event(), asyncio.Event()
     with signals(term, hurry):
         os.kill(os.getpid(), number)
-        await asyncio.wait_for(term.wait(), 2)
+        await asyncio.wait_for(term.wait(), 30)
         assert not hurry.is_set()
         os.kill(os.getpid(), number)
-        await asyncio.wait_for(hurry.wait(), 2)
+        await asyncio.wait_for(hurry.wait(), 30)
     signal.signal(number, before)
 
 

@@ -21,7 +21,7 @@ class Counted:
         return Report(datetime.now(UTC), self._outcomes[min(self.runs, len(self._outcomes)) - 1])
 
     async def reach(self, runs: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.runs < runs:
                 await asyncio.sleep(0.005)
 
@@ -67,7 +67,7 @@ async def test_what_another_replica_did_lately_is_not_done_again_unless_somebody
 
     syncer = Syncer(counted, every_s=0.01, lately=lately, soon_s=0, rest_s=0)
     syncer.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while asked < 3:
             await asyncio.sleep(0.005)
     assert counted.runs == 0
@@ -86,7 +86,7 @@ async def test_a_defect_in_a_sync_ends_no_other() -> None:
 
     syncer = Syncer(broken, every_s=0.01, rest_s=0)
     syncer.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while runs < 2:
             await asyncio.sleep(0.005)
     await syncer.aclose()

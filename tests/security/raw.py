@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from tests.house import Caller, Farebox
 
 
-async def exchange(farebox: Farebox, sent: bytes, *, quiet_s: float = 0.5) -> bytes:
-    """What comes back until the connection is closed or nothing more comes for a while."""
+async def exchange(farebox: Farebox, sent: bytes, *, replies: int = 1) -> bytes:
+    """What comes back until the connection is closed, or nothing more comes for a while after so many replies."""
     reader, writer = await connected(farebox)
     try:
         writer.write(sent)
-        return await heard(reader, quiet_s)
+        return await heard(reader, replies=replies)
     finally:
         writer.transport.abort()
 
@@ -25,12 +25,12 @@ async def connected(farebox: Farebox) -> tuple[asyncio.StreamReader, asyncio.Str
     return await asyncio.open_connection(url.hostname, url.port)
 
 
-async def heard(reader: asyncio.StreamReader, quiet_s: float = 0.5) -> bytes:
-    """All that comes until the other side closes, or is quiet for so long."""
+async def heard(reader: asyncio.StreamReader, quiet_s: float = 0.5, *, replies: int = 1) -> bytes:
+    """All that comes until the other side closes, or is quiet for so long after so many replies."""
     got = b""
     while True:
         try:
-            piece = await asyncio.wait_for(reader.read(65_536), quiet_s)
+            piece = await asyncio.wait_for(reader.read(65_536), quiet_s if len(statuses(got)) >= replies else 30)
         except (TimeoutError, ConnectionError):
             return got
         if not piece:
@@ -38,7 +38,7 @@ async def heard(reader: asyncio.StreamReader, quiet_s: float = 0.5) -> bytes:
         got += piece
 
 
-async def closes(reader: asyncio.StreamReader, within_s: float = 10.0) -> bool:
+async def closes(reader: asyncio.StreamReader, within_s: float = 20.0) -> bool:
     """Whether the other side closes the connection in time."""
     try:
         async with asyncio.timeout(within_s):

@@ -69,7 +69,7 @@ async def test_a_request_hidden_in_a_body_stays_a_body(farebox: Farebox, backend
 
 async def test_two_requests_one_after_the_other_are_two(farebox: Farebox, backend: Backend) -> None:
     ada = await farebox.caller()
-    replies = await exchange(farebox, whole(ada, b"first") + whole(ada, b"second"))
+    replies = await exchange(farebox, whole(ada, b"first") + whole(ada, b"second"), replies=2)
     assert statuses(replies) == [200, 200]
     assert [seen.json["messages"][0]["content"] for seen in backend.requests] == ["first", "second"]
 
