@@ -45,9 +45,9 @@ def caller(messages: list[Message], *, stalls: bool = False) -> Receive:
     return receive
 
 
-async def read(messages: list[Message], *, headers: Any = (), stalls: bool = False) -> bytes:
+async def read(messages: list[Message], *, headers: Any = (), stalls: bool = False, timeout_s: float = 30) -> bytes:
     scope = {"type": "http", "headers": list(headers)}
-    return await read_body(scope, caller(messages, stalls=stalls), bytes_max=10, timeout_s=0.05)
+    return await read_body(scope, caller(messages, stalls=stalls), bytes_max=10, timeout_s=timeout_s)
 
 
 async def refused(messages: list[Message], **more: Any) -> Refusal:
@@ -73,7 +73,7 @@ async def test_an_endless_body_is_refused_at_the_bound() -> None:
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     with pytest.raises(Refusal):
-        await read_body({"headers": []}, receive, bytes_max=10, timeout_s=5)
+        await read_body({"headers": []}, receive, bytes_max=10, timeout_s=30)
 
 
 async def test_a_length_over_the_bound_is_refused_before_anything_is_read() -> None:
@@ -85,7 +85,7 @@ async def test_a_length_over_the_bound_is_refused_before_anything_is_read() -> N
 
 @pytest.mark.parametrize("messages", [[], body(b"01", more_at_end=True)])
 async def test_a_body_that_does_not_come_is_refused_in_time(messages: list[Message]) -> None:
-    assert (await refused(messages, stalls=True)).code == "request_timeout"
+    assert (await refused(messages, stalls=True, timeout_s=0.05)).code == "request_timeout"
 
 
 @pytest.mark.parametrize("messages", [[], body(b"01", more_at_end=True)])
@@ -102,7 +102,14 @@ async def test_a_compressed_body_is_refused_and_identity_is_none() -> None:
 # A body that is handed on as it arrives
 
 
-async def handed_on(receive: Receive, *, headers: Any = (), taken: list[bytes] | None = None) -> list[bytes]:
+async def handed_on(
+    receive: Receive,
+    *,
+    headers: Any = (),
+    taken: list[bytes] | None = None,
+    pause_s: float = 30,
+    timeout_s: float = 30,
+) -> list[bytes]:
     """The pieces, in the order they were taken."""
     pieces: list[bytes] = [] if taken is None else taken
 
@@ -110,7 +117,7 @@ async def handed_on(receive: Receive, *, headers: Any = (), taken: list[bytes] |
         pieces.append(piece)
 
     scope = {"type": "http", "headers": list(headers)}
-    await hand_on(scope, receive, take, bytes_max=10, pause_s=0.05, timeout_s=0.1)
+    await hand_on(scope, receive, take, bytes_max=10, pause_s=pause_s, timeout_s=timeout_s)
     return pieces
 
 
@@ -156,9 +163,10 @@ async def test_who_stops_trickles_or_leaves_ends_the_handing_on() -> None:
         await asyncio.sleep(0.03)
         return {"type": "http.request", "body": b"", "more_body": True}
 
-    for receive in (caller(body(b"0", more_at_end=True), stalls=True), trickle):
+    stalling = caller(body(b"0", more_at_end=True), stalls=True)
+    for receive, pause_s, timeout_s in ((stalling, 0.05, 30), (trickle, 30, 0.1)):
         with pytest.raises(Refusal) as refused:
-            await handed_on(receive)
+            await handed_on(receive, pause_s=pause_s, timeout_s=timeout_s)
         assert refused.value.code == "request_timeout"
     with pytest.raises(CallerLeft):
         await handed_on(caller(body(b"0", more_at_end=True)))
@@ -183,7 +191,7 @@ class Known:
 async def test_a_body_the_server_has_is_not_waited_for_and_has_the_same_bound() -> None:
     async def reading(known: Known) -> bytes:
         scope: Any = {"headers": [], "extensions": {CALLER: weakref.ref(known)}}
-        return await read_body(scope, caller(body(b"sent")), bytes_max=10, timeout_s=1)
+        return await read_body(scope, caller(body(b"sent")), bytes_max=10, timeout_s=30)
 
     assert await reading(Known(b"here")) == b"here"
     assert await reading(Known(None)) == b"sent"

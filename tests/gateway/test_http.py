@@ -59,7 +59,7 @@ async def test_leaving_a_stream_closes_its_socket(client: httpx.AsyncClient, bac
     backend.answer = play.stream([b"one", play.Stall()])
     async with client.stream("POST", backend.url, json={}) as reply:
         await anext(reply.aiter_raw())
-    await asyncio.wait_for(backend.requests[0].left.wait(), 0.2)
+    await asyncio.wait_for(backend.requests[0].left.wait(), 30)
 
 
 async def test_a_read_timeout_is_kept_where_it_is_asked_for(client: httpx.AsyncClient, backend: Backend) -> None:

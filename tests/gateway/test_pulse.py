@@ -25,7 +25,7 @@ class SomeCall:
     """A call as the clockwork sees it."""
 
     def __init__(self, phase: Phase = Phase.STREAMING, **clock: float) -> None:
-        now = time.monotonic()
+        self.now = now = time.monotonic()
         instants = {name: now - ago for name, ago in clock.items()}
         self.story = SimpleNamespace(
             clock=Clock(**{"begun": now, "sent": now, "moved": now, **instants}),
@@ -116,13 +116,13 @@ OVERDUE: dict[str, tuple[Phase, dict[str, float], Stop | None]] = {
 def test_each_phase_has_its_deadline(what: str) -> None:
     phase, seconds_ago, why = OVERDUE[what]
     call = SomeCall(phase, **seconds_ago)
-    assert _pulse(SomeBank(), SomeBuckets())._overdue(cast(Pump, call), time.monotonic()) == why
+    assert _pulse(SomeBank(), SomeBuckets())._overdue(cast(Pump, call), call.now) == why
 
 
 def test_an_answer_nobody_listens_to_is_read_for_a_bounded_time() -> None:
     call = SomeCall(Phase.STREAMING)
-    call.deaf_since = time.monotonic() - 4
-    assert _pulse(SomeBank(), SomeBuckets())._overdue(cast(Pump, call), time.monotonic()) is Stop.CALLER_LEFT
+    call.deaf_since = call.now - 4
+    assert _pulse(SomeBank(), SomeBuckets())._overdue(cast(Pump, call), call.now) is Stop.CALLER_LEFT
 
 
 async def test_overdue_calls_are_stopped_and_the_others_are_not(pulse: Pulse) -> None:

@@ -44,7 +44,7 @@ async def test_a_running_tally_adds_by_itself_and_at_its_end(engine: AsyncEngine
     tally = Tally(engine, every_s=0.01)
     tally.start()
     tally.count("draining", "free")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await counted(engine):
             await asyncio.sleep(0.01)
     late = Tally(engine)
