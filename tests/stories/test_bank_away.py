@@ -54,18 +54,18 @@ async def test_streams_end_new_calls_wait_and_charges_are_posted_when_the_bank_i
             assert await short.read() == delta(" two", "stop") + DONE
             # This one outgrows its hold while nobody can make it larger.
             assert await long.read() == b"".join([*_LONG, delta("", "stop"), DONE])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await _gauge(farebox, "farebox_spool_events") < 2:
                 await asyncio.sleep(0.02)
         assert await _gauge(farebox, "farebox_posting_lag_seconds") > 0
         await wire.mend()
-        await farebox.settled(within_s=20)
+        await farebox.settled()
         charges = {charge["model"]: charge for charge in await direct.rows("SELECT * FROM charges")}
         assert {charge["outcome"] for charge in charges.values()} == {"completed"}
         assert charges["small"]["amount"] == 8 * SMALL["input"] + 3 * SMALL["output"]
         assert charges["large"]["amount"] == 8 * LARGE["input"] + 6000 * LARGE["output"]
         assert await _gauge(farebox, "farebox_spool_events") == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await farebox.chat(ada)).status != 200:
                 await asyncio.sleep(0.1)
         assert (await farebox.get("/readyz")).status == 200
@@ -80,7 +80,7 @@ async def _hears_of_changes_again(farebox: Farebox, direct: Farebox) -> None:
     for key in await direct.accounts.list_keys():
         if key.user_id == bob.user.id:
             await direct.accounts.revoke_key(key.id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await farebox.chat(bob)).status != 401:
             await asyncio.sleep(0.1)
 
@@ -100,14 +100,14 @@ async def test_a_gateway_killed_while_the_bank_is_away_leaves_its_charges_on_dis
                 await wire.cut()
                 gate.set()
                 assert (await reply.read()).endswith(DONE)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not any(file.stat().st_size for file in (data_dir / "spool").glob("*.spool")):
                     await asyncio.sleep(0.02)
             farebox.process.kill()
             await farebox.ended()
         await wire.mend()
         async with served(env, direct) as farebox:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (last := await farebox.rows("SELECT * FROM charges WHERE rev = 'final'")):
                     await asyncio.sleep(0.05)
             assert [(charge["amount"], charge["outcome"]) for charge in last] == [

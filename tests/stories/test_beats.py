@@ -33,7 +33,7 @@ prices = { input = "2.50", output = "10.00" }
 @pytest.fixture
 async def farebox(data_dir: Path, database_url: str, redis_url: str, backend: Backend) -> AsyncIterator[Farebox]:
     """Beats every 0.2 s."""
-    quick: dict[str, Any] = {"bank": {"beat_s": 0.2, "hold_ttl_s": 3, "pool_size": 6}}
+    quick: dict[str, Any] = {"bank": {"beat_s": 0.2, "hold_ttl_s": 15, "pool_size": 6}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, catalog=_FALLBACK, **quick) as running:
         yield running
 
@@ -43,9 +43,10 @@ async def _hold(farebox: Farebox) -> RowMapping:
     return hold
 
 
-async def _hold_with_checkpoint(farebox: Farebox) -> RowMapping:
-    async with asyncio.timeout(5):
-        while not (hold := await _hold(farebox))["checkpoint"]:
+async def _hold_with_output(farebox: Farebox) -> RowMapping:
+    """The hold, once a beat has come after the first words."""
+    async with asyncio.timeout(30):
+        while not ((hold := await _hold(farebox))["usage"] or {}).get("output"):
             await asyncio.sleep(0.02)
     return hold
 
@@ -75,7 +76,7 @@ async def test_a_beat_records_what_was_used_so_far(farebox: Farebox, backend: Ba
     gate = asyncio.Event()
     backend.answer = script([delta("The quick brown fox "), Gate(gate), delta("jumps", "stop"), usage(8, 6), DONE])
     async with stream(farebox, await farebox.caller()) as reply:
-        hold = await _hold_with_checkpoint(farebox)
+        hold = await _hold_with_output(farebox)
         used = hold["usage"]
         assert used["input"] == HELLO_TOKENS and used["output"] >= tokens("The quick brown fox ")
         assert hold["checkpoint"] == used["input"] * SMALL["input"] + used["output"] * SMALL["output"]
@@ -89,7 +90,7 @@ async def test_a_fallbacks_checkpoint_is_priced_as_the_fallback(farebox: Farebox
     gate = asyncio.Event()
     backend.answer = script([delta("The quick brown fox "), Gate(gate), delta("jumps", "stop"), usage(8, 6), DONE])
     async with stream(farebox, await farebox.caller(), model="first") as reply:
-        hold = await _hold_with_checkpoint(farebox)
+        hold = await _hold_with_output(farebox)
         (price,) = await farebox.rows("SELECT version FROM prices WHERE model_id = 'small'")
         assert hold["price_version"] == price["version"]
         assert hold["checkpoint"] == hold["usage"]["input"] * 150 + hold["usage"]["output"] * 600
@@ -99,21 +100,25 @@ async def test_a_fallbacks_checkpoint_is_priced_as_the_fallback(farebox: Farebox
     assert not await farebox.broken()
 
 
-async def test_a_silent_backend_does_not_let_the_hold_expire(farebox: Farebox, backend: Backend) -> None:
+async def test_a_silent_backend_does_not_let_the_hold_expire(
+    data_dir: Path, database_url: str, redis_url: str, backend: Backend
+) -> None:
     """Longer than the hold's time to live and a sweep."""
-    backend.answer = script([delta("one"), Pause(5.2), delta("two", "stop"), usage(8, 2), DONE])
-    async with stream(farebox, await farebox.caller()) as reply:
-        await reply.read()
-    (charge,) = await farebox.charges()
-    assert (charge["rev"], charge["outcome"]) == ("final", "completed")
-    assert not await farebox.broken()
+    brief: dict[str, Any] = {"bank": {"beat_s": 0.2, "hold_ttl_s": 4, "pool_size": 6}}
+    async with house.farebox(data_dir, database_url, redis_url, backend.url, **brief) as farebox:
+        backend.answer = script([delta("one"), Pause(6.2), delta("two", "stop"), usage(8, 2), DONE])
+        async with stream(farebox, await farebox.caller()) as reply:
+            await reply.read()
+        (charge,) = await farebox.charges()
+        assert (charge["rev"], charge["outcome"]) == ("final", "completed")
+        assert not await farebox.broken()
 
 
 async def test_a_slow_bank_does_not_put_off_the_deadlines(
     data_dir: Path, database_url: str, redis_url: str, backend: Backend
 ) -> None:
     """The bank holds the beats up; the backend's silence ends at its own time."""
-    bank = {"beat_s": 0.1, "hold_ttl_s": 3, "pool_size": 6, "statement_timeout_s": 8}
+    bank = {"beat_s": 0.1, "hold_ttl_s": 15, "pool_size": 6, "statement_timeout_s": 60}
     late: dict[str, Any] = {"bank": bank, "timeouts": {"idle_s": 0.5}}
     async with house.farebox(data_dir, database_url, redis_url, backend.url, **late) as farebox:
         backend.answer = script([delta("one"), Pause(20), Cut()])
@@ -122,6 +127,6 @@ async def test_a_slow_bank_does_not_put_off_the_deadlines(
             await reply.content.readany()
             async with farebox.engine.begin() as connection:
                 await connection.exec_driver_sql("LOCK TABLE holds IN ACCESS EXCLUSIVE MODE")
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(15):
                     assert b"idle_timeout" in await reply.read()
     assert not await farebox.broken()

@@ -46,7 +46,7 @@ async def test_a_long_answer_keeps_its_price_and_the_next_has_the_other(farebox:
 async def _charged_by(farebox: Farebox, *, await_version: int, caller: Caller) -> bool:
     """Whether a call that begins now is charged by this version."""
     assert (await farebox.chat(caller, model="large")).status == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (rows := await farebox.rows("SELECT price_version FROM charges ORDER BY request_id DESC LIMIT 1")):
             await asyncio.sleep(0.01)
     return bool(rows[0]["price_version"] == await_version)

@@ -45,7 +45,7 @@ def _endless(pause_s: float = 0.0) -> list[Step]:
 async def test_the_answer_stops_where_the_money_does(asked: dict[str, Any], farebox: Farebox, backend: Backend) -> None:
     backend.answer = _endless(0.001)
     ada = await farebox.caller(usd="0.001")
-    async with asyncio.timeout(20), stream(farebox, ada, model="large", **asked) as reply:
+    async with asyncio.timeout(30), stream(farebox, ada, model="large", **asked) as reply:
         body = await reply.read()
     *said, length, refusal, done = events(body)
     assert length["choices"] == [{"index": 0, "delta": {}, "finish_reason": "length"}] and done == "[DONE]"
@@ -53,7 +53,7 @@ async def test_the_answer_stops_where_the_money_does(asked: dict[str, Any], fare
     assert house.PERSONAL in refusal["error"]["message"]
     assert refusal["error"]["farebox"]["upgrade_tier"] == "pro"
     assert "".join(_WORDS).startswith(text_of(body)) and len(said) > 5
-    await asyncio.wait_for(backend.requests[0].left.wait(), 2)
+    await asyncio.wait_for(backend.requests[0].left.wait(), 30)
     charge = await farebox.charge()
     assert charge["outcome"] == "cut_by_balance"
     assert 0 < charge["amount"] <= 10**6 and charge["overrun"] == 0

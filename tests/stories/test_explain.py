@@ -377,7 +377,7 @@ async def test_where_the_limiter_is_away_and_calls_are_refused_it_is_not_known(o
 
 
 async def test_where_the_bank_is_away_it_is_not_known(open_scene: Callable[..., Any]) -> None:
-    bank = {"beat_s": 0.5, "hold_ttl_s": 3, "statement_timeout_s": 0.3}
+    bank = {"beat_s": 0.5, "hold_ttl_s": 3, "statement_timeout_s": 2}
     async with open_scene(bank=bank) as scene:
         ada = await scene.farebox.caller()
         await scene.called(ada)

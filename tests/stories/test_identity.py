@@ -104,14 +104,14 @@ async def test_a_malformed_or_mistyped_key_is_refused(farebox: Farebox) -> None:
 
 async def test_a_key_that_expires_stops_at_its_instant_on_a_running_gateway(farebox: Farebox) -> None:
     ada = await farebox.caller()
-    soon = datetime.now(UTC) + timedelta(seconds=0.8)
+    soon = datetime.now(UTC) + timedelta(seconds=4)
     full, _ = await farebox.accounts.create_key(name="short", user_id=ada.user.id, expires_at=soon)
     assert (await farebox.chat(bearer(full))).status == 200
 
     async def refused() -> bool:
         return told(await farebox.chat(bearer(full))) == (401, "key_expired")
 
-    await until(refused, within_s=3)
+    await until(refused)
     assert datetime.now(UTC) >= soon
     assert (await farebox.chat(ada)).status == 200
 
@@ -121,15 +121,15 @@ async def test_a_revoked_key_a_suspended_user_and_a_new_tier_are_known_within_tw
     full, key = await farebox.accounts.create_key(name="second", user_id=ada.user.id)
     assert (await farebox.chat(bearer(full))).status == 200
     await farebox.accounts.revoke_key(key.id)
-    await until(lambda: says(farebox, full, "key_revoked"), within_s=2)
+    await until(lambda: says(farebox, full, "key_revoked"))
     assert (await farebox.chat(ada)).status == 200
     assert told(await farebox.chat(ada, model="large")) == (403, "model_not_allowed")
     await farebox.accounts.set_tier(ada.user.id, "paid")
-    await until(lambda: says(farebox, ada.key, "", model="large"), within_s=2)
+    await until(lambda: says(farebox, ada.key, "", model="large"))
     await farebox.accounts.set_status(ada.user.id, "suspended")
-    await until(lambda: says(farebox, ada.key, "account_suspended"), within_s=2)
+    await until(lambda: says(farebox, ada.key, "account_suspended"))
     await farebox.accounts.set_status(ada.user.id, "active")
-    await until(lambda: says(farebox, ada.key, ""), within_s=2)
+    await until(lambda: says(farebox, ada.key, ""))
 
 
 async def says(farebox: Farebox, key: str, code: str, **more: Any) -> bool:
@@ -213,7 +213,7 @@ async def test_a_forwarded_user_who_is_suspended_is_refused(farebox: Farebox) ->
     async def refused() -> bool:
         return told(await farebox.chat(headers)) == (403, "account_suspended")
 
-    await until(refused, within_s=2)
+    await until(refused)
 
 
 async def test_signed_users_are_believed_and_unsigned_ones_are_not(signed: Farebox) -> None:

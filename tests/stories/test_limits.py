@@ -249,7 +249,7 @@ async def test_a_caller_who_leaves_frees_the_slot(paced: Farebox, backend: Backe
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     for seen in backend.requests:
-        await asyncio.wait_for(seen.left.wait(), 5)
+        await asyncio.wait_for(seen.left.wait(), 30)
     assert (await counters(paced, ada))["slots"] == 0
     backend.answer = chat()
     assert (await paced.chat(ada)).status == 200

@@ -13,7 +13,7 @@ import pytest
 
 from ledger.money import NANO, parse_usd
 from tests import house
-from tests.backend import Backend, Cut, Gate, Pause, chat, plain
+from tests.backend import Backend, Cut, Gate, chat, plain
 from tests.house import Farebox
 
 CATALOG = """
@@ -198,7 +198,7 @@ async def test_an_answer_is_cut_where_the_money_ends_and_what_was_held_is_charge
     assert b'"finish_reason":"length"' in length
     assert b'"code":"insufficient_balance"' in refusal and f"Upgrade: {house.PERSONAL}".encode() in refusal
     assert 5 <= answer.body.count(b"word") <= 31
-    await asyncio.wait_for(backend.requests[0].left.wait(), 5)
+    await asyncio.wait_for(backend.requests[0].left.wait(), 30)
     charge = await gate.charge()
     assert charge["outcome"] == "cut_by_balance" and charge["amount"] <= parse_usd("0.0305")
     assert await gate.spendable(ada) == parse_usd("0.0305") - charge["amount"]
@@ -236,9 +236,11 @@ async def test_an_exhausted_allowance_names_the_day_it_renews(farebox: Farebox) 
 
 async def test_holds_of_slow_calls_refuse_the_next_until_they_are_done(farebox: Farebox, backend: Backend) -> None:
     ada = await farebox.caller(usd="0.01")
-    backend.then(lambda seen: [Pause(0.2), *chat()(seen)])
+    refused = asyncio.Event()
+    backend.then(lambda seen: [Gate(refused), *chat()(seen)])
     call = asyncio.create_task(farebox.chat(ada, model="flat"))
     await backend.arrived()
     assert (await farebox.chat(ada, model="flat")).error["farebox"]["available"] == "0.0000"
+    refused.set()
     assert (await call).status == 200
     assert await farebox.spendable(ada) == 0

@@ -38,7 +38,7 @@ _UPLOAD = 43  # what one file of 40 KB sends within 10 ms
 @pytest.fixture
 async def paced(data_dir: Path, database_url: str, redis_url: str, backend: Backend) -> AsyncIterator[Farebox]:
     async with house.farebox(
-        data_dir, database_url, redis_url, backend.url, catalog=_CATALOG, default_tier="paced"
+        data_dir, database_url, redis_url, backend.url, catalog=_CATALOG, default_tier="paced", limits={"queue_s": 60}
     ) as running:
         yield running
         await running.settled()
@@ -77,7 +77,7 @@ async def test_an_upload_is_embedded_a_few_at_a_time_and_takes_nobodys_place(pac
     upload = asyncio.gather(*(embed(paced, ada) for _ in range(_UPLOAD)))
     await backend.arrived()
     # Another user's single embedding does not stand behind the upload.
-    assert await asyncio.wait_for(embed(paced, bob), 5) == 200
+    assert await asyncio.wait_for(embed(paced, bob), 30) == 200
     assert await upload == [200] * _UPLOAD
     assert max(at_once) <= 4 + 1
     backend.answer = chat_answer()
@@ -122,8 +122,8 @@ async def test_a_drain_ends_every_wait(paced: Farebox, backend: Backend) -> None
         return queue.waiting == 1
 
     await until(in_line)
-    drain = asyncio.create_task(paced.run.gateway.drain(5))
-    assert await asyncio.wait_for(waiting, 3) == 429
+    drain = asyncio.create_task(paced.run.gateway.drain(60))
+    assert await asyncio.wait_for(waiting, 30) == 429
     gate.set()
     assert [await each for each in running] == [200] * 4
     assert await drain

@@ -122,7 +122,7 @@ async def test_an_upload_over_its_bound_is_told_the_bound(open_farebox: Open, ba
 
 
 async def test_a_caller_who_stops_sending_is_told_that_it_took_too_long(open_farebox: Open, backend: Backend) -> None:
-    async with open_farebox(limits={"body_timeout_s": 0.3}) as farebox:
+    async with open_farebox(limits={"body_timeout_s": 2}) as farebox:
         body = form(SOUND, part("model", b"whisper"))
         async with half_sent(farebox, await farebox.caller(), body) as (reader, _):
             status, said = await status_of(reader)
@@ -141,13 +141,13 @@ async def test_a_caller_who_leaves_in_the_middle_of_its_upload_pays_nothing(fare
 
 
 async def test_the_time_a_caller_takes_to_send_is_none_of_the_calls(open_farebox: Open) -> None:
-    async with open_farebox(timeouts={"first_byte_s": 0.5, "total_s": 0.5}) as farebox:
+    async with open_farebox(timeouts={"first_byte_s": 3, "total_s": 3}) as farebox:
         body = form(SOUND, part("model", b"whisper"))
         async with half_sent(farebox, await farebox.caller(), body) as (reader, writer):
-            await asyncio.sleep(0.9)
+            await asyncio.sleep(3.2)
             writer.write(body[500_000:])
             assert (await status_of(reader))[0] == 200
-        assert (await farebox.charge())["duration_ms"] < 500
+        assert (await farebox.charge())["duration_ms"] < 3000
 
 
 async def test_an_upload_that_ends_when_the_process_stops_is_not_begun(farebox: Farebox, backend: Backend) -> None:

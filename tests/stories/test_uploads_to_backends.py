@@ -70,10 +70,10 @@ async def test_a_backend_that_reads_slowly_is_waited_for(open_farebox: Open, slo
         kind = "transcription"
         prices = {{ seconds = "0.000001" }}
     """
-    async with open_farebox(timeouts={"first_byte_s": 1}, more=slow) as farebox:
+    async with open_farebox(timeouts={"first_byte_s": 3}, more=slow) as farebox:
         since = asyncio.get_running_loop().time()
         answer = await asked(farebox, await farebox.caller(), part("model", b"slow"), HUGE)
-        assert answer.status == 200 and asyncio.get_running_loop().time() - since > 1
+        assert answer.status == 200 and asyncio.get_running_loop().time() - since > 3
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def slow_port() -> AsyncIterator[int]:
         left = int(length[1]) if length else 0
         while left:
             left -= len(await reader.read(262_144))
-            await asyncio.sleep(0.015)
+            await asyncio.sleep(0.035)
         for step in json_answer(WORD):
             assert isinstance(step, bytes)
             writer.write(step)
@@ -119,6 +119,6 @@ async def test_a_caller_who_leaves_once_the_backend_has_everything_pays_for_it(
     call = asyncio.create_task(asked(farebox, await farebox.caller(), part("model", b"alone"), SOUND))
     seen = await backend.arrived()
     call.cancel()
-    await asyncio.wait_for(seen.left.wait(), 5)
+    await asyncio.wait_for(seen.left.wait(), 30)
     charge = await farebox.charge()
     assert (charge["outcome"], charge["amount"]) == ("caller_left", 10 * SECOND)
