@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -26,6 +27,11 @@ from farebox.migrate import upgrade
 from tests import house
 from tests.backend import Backend, chat
 from tests.house import Farebox
+
+# How long an example takes says nothing on a machine that others use, too. A test has the profile that is loaded when
+# its file is imported: this is loaded before all of them.
+settings.register_profile("farebox", deadline=None)
+settings.load_profile("farebox")
 
 _PREFIX = "farebox-tests-"
 _MEMORY = Path("/dev/shm")

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ledger.store_sql import make_engine
 from tests.ledger.till import Till
-
-# How long an example takes says nothing on a machine that others use, too.
-settings.register_profile("farebox", deadline=None)
-settings.load_profile("farebox")
 
 
 @pytest.fixture
