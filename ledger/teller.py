@@ -54,23 +54,23 @@ class Teller:
 
     async def open(self, ask: HoldAsk) -> HoldReply:
         """Set money aside for a call. Raises BankUnavailable; its BankBusy when the wallet stayed locked by others."""
-        deadline = asyncio.get_running_loop().time() + self._patience_s
         if self._turns.taken(ask.wallet_id):
             await self._turns.after(ask.wallet_id, self._patience_s)
         reply = await self._asked(ask)
         if reply.status is HoldStatus.BUSY:
-            return await _again(self._asked, ask, lambda reply: reply.status is HoldStatus.BUSY, deadline)
+            return await _again(self._asked, ask, lambda reply: reply.status is HoldStatus.BUSY, self._patience_s)
         return reply
 
     async def beat(self, beat: Beat) -> BeatReply:
         """A sign of life, with the others that are due now. Raises BankUnavailable; its BankBusy when the wallet stayed
         locked by others: then the sign of life is recorded and the hold is as it was."""
-        deadline = asyncio.get_running_loop().time() + self._patience_s
         if self._turns.taken(beat.wallet_id):
             await self._turns.after(beat.wallet_id, self._patience_s)
         reply = await _ask(self._beats, beat)
         if reply.busy:
-            return await _again(lambda again: _ask(self._beats, again), beat, lambda reply: reply.busy, deadline)
+            return await _again(
+                lambda again: _ask(self._beats, again), beat, lambda reply: reply.busy, self._patience_s
+            )
         return reply
 
     async def _asked(self, ask: HoldAsk) -> HoldReply:
@@ -107,9 +107,11 @@ class Teller:
             self._regret(void(ask.request_id, ask.wallet_id, ask.facts))
 
 
-async def _again(ask: Callable[[Q], Awaitable[A]], request: Q, busy: Callable[[A], bool], deadline: float) -> A:
-    """Ask for a locked wallet again and again, until the deadline."""
+async def _again(ask: Callable[[Q], Awaitable[A]], request: Q, busy: Callable[[A], bool], patience_s: float) -> A:
+    """Ask for a wallet that was found locked again and again, for so long. What was waited in line before counts for
+    nothing: whoever comes to the counter late is not sent away at the first lock."""
     clock, pause = asyncio.get_running_loop().time, _PAUSE_S
+    deadline = clock() + patience_s
     while clock() <= deadline:
         await asyncio.sleep(pause)
         pause = min(pause * 2, _PAUSE_MAX_S)

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.hold import Settlement
 from ledger.period import Plan
-from ledger.store import BankBusy, BankUnavailable, HoldAsk, HoldReply
+from ledger.store import BankBusy, BankUnavailable, HoldAsk, HoldReply, HoldStatus
 from ledger.store_sql import PostgresBank
 from ledger.teller import Teller, void
 from tests.ledger.proxy import Forgetful
@@ -104,6 +104,24 @@ async def test_a_wallet_locked_for_longer_than_the_patience_is_a_busy_bank(till:
             await teller.beat(till.beat(held, 5, target=20))
     assert (await till.balance(wallet)).held == 10
     assert await till.value("SELECT checkpoint FROM holds WHERE id = $1", held.request_id) == 5
+
+
+async def test_who_stood_in_a_long_line_is_not_sent_away_at_the_first_lock(till: Till) -> None:
+    class Slow(PostgresBank):
+        """Each trip takes longer than the teller's patience; the first who asks finds the wallet locked."""
+
+        trips = 0
+
+        async def open_holds(self, asks: Sequence[HoldAsk]) -> list[HoldReply]:
+            self.trips += 1
+            await asyncio.sleep(0.2)
+            if self.trips == 1:
+                return [HoldReply(HoldStatus.BUSY, 0, 0) for _ in asks]
+            return await super().open_holds(asks)
+
+    bank = Slow(till.engine, owner="replica-1")
+    teller = Teller(bank, regret=_no_regret, patience_s=0.1)
+    assert (await teller.open(till.ask(await till.wallet(100), 10))).status == "ok" and bank.trips == 2
 
 
 async def test_an_extension_waits_for_a_locked_wallet(till: Till) -> None:
