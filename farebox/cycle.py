@@ -70,11 +70,14 @@ class Cycle(RequestResponseCycle):
         self._tasks = line.tasks
 
     async def run_asgi(self, app: Any) -> None:
-        """The whole request. An application that ends without a whole reply is an error of ours."""
+        """The whole request. An application that fails or says nothing is an error of ours; one that leaves its reply
+        without an end wants it broken off, so that it does not look whole."""
         try:
             await app(self.scope, self.receive, self.send)
-            if not self.response_complete and not self.disconnected:
-                await self._ended_early("ASGI callable returned without a whole response.")
+            if not self.response_started and not self.disconnected:
+                await self._ended_early("ASGI callable returned without a response.")
+            elif not self.response_complete and not self.disconnected:
+                self.transport.close()
         except BaseException as error:
             await self._ended_early("Exception in ASGI application\n", error)
         finally:

@@ -308,12 +308,14 @@ async def test_an_application_that_fails_before_its_reply_is_answered_for() -> N
         assert (await run(talk, app)).startswith(b"HTTP/1.1 500 ") and talk.line.closed
 
 
-async def test_an_application_that_ends_in_the_middle_of_its_reply_is_broken_off() -> None:
+async def test_an_application_that_ends_in_the_middle_of_its_reply_is_broken_off_and_wants_no_alarm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     talk = Talk()
-    assert (await run(talk, half)).startswith(b"HTTP/1.1 200 ") and talk.line.closed
+    assert (await run(talk, half)).startswith(b"HTTP/1.1 200 ") and talk.line.closed and not caplog.records
 
 
 async def test_an_application_that_answers_leaves_the_connection_open() -> None:

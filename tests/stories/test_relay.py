@@ -230,7 +230,7 @@ async def test_what_the_backend_sends_after_its_end_mark_does_not_cost_the_conne
     farebox: Farebox, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The body ends a moment after [DONE]: the caller does not wait for it, and the connection is used again."""
-    monkeypatch.setattr("gateway.pump._AFTER_DONE_S", 30)
+    monkeypatch.setattr("gateway.mark._AT_ONCE_S", 30)
     late = [*script([delta("x", "stop"), usage(5, 1), DONE], end=False), Pause(0.1), b"0\r\n\r\n"]
     backend.answer = late
     ada = await farebox.caller()

@@ -31,8 +31,8 @@ name = "monthly"
 allowance = { usd = "0.0003", every = "month", zone = "UTC" }
 """
 _PLACES = "SELECT tableoid::regclass::text AS place, count(*) AS n FROM {table} GROUP BY 1"
-# What the calls whose holds were opened before (or since) the border drew on the grants of each period. Not by their ids:
-# on a busy machine one may come before the border and be admitted behind it.
+# What the calls whose holds were opened before (or since) the border drew on the grants of each period. Not by their
+# ids: on a busy machine one may come before the border and be admitted behind it.
 _DRAWN = """
 SELECT c.wallet_id, g.starts_at, h.opened_at < :border AS before, sum(p.amount) AS nano
 FROM charges c JOIN holds h ON h.id = c.request_id
