@@ -196,7 +196,7 @@ async def test_an_answer_is_cut_where_the_money_ends_and_what_was_held_is_charge
     *_, length, refusal, done = answer.body.split(b"\n\n")[:-1]
     assert done == b"data: [DONE]"
     assert b'"finish_reason":"length"' in length
-    assert b'"code":"insufficient_balance"' in refusal and f"Upgrade: {house.PERSONAL}".encode() in refusal
+    assert b'"code":"insufficient_balance"' in refusal and f"Top up: {house.PERSONAL}".encode() in refusal
     assert 5 <= answer.body.count(b"word") <= 31
     await asyncio.wait_for(backend.requests[0].left.wait(), 30)
     charge = await gate.charge()

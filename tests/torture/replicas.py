@@ -12,6 +12,14 @@ from pathlib import Path
 from tests.house import Farebox
 from tests.process import Served, environment, served
 
+# The product's own, and a hold that lapses soon: what stories wait for longer is tried here.
+_PATIENCE = {
+    "BANK__HOLD_TTL_S": "3",
+    "BANK__STATEMENT_TIMEOUT_S": "5",
+    "REDIS__CONNECT_TIMEOUT_S": "0.5",
+    "REDIS__TIMEOUT_S": "1",
+}
+
 
 class Replica:
     """One of them. ``deaths``: when which process was killed; ``url`` is empty while none runs."""
@@ -112,7 +120,7 @@ def replica(
     """A replica that does not run yet. ``catalog`` is TOML added to the usual one."""
     data = folder / f"replica-{number}" / "data"
     data.mkdir(parents=True, mode=0o700)
-    env = environment(data, database_url, redis_url, backend_url, **settings)
+    env = environment(data, database_url, redis_url, backend_url, **(_PATIENCE | dict(settings)))
     with Path(env["FAREBOX_CONFIG"]).open("a") as file:
         file.write(catalog)
     return Replica(number, env, within)
