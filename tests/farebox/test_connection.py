@@ -9,7 +9,7 @@ import pytest
 
 from farebox import connection
 from tests.backend import Backend, Gate, Pause, chat, stream
-from tests.house import Farebox
+from tests.house import Caller, Farebox
 from tests.security.raw import closes, connected, exchange, heard, request, statuses, whole
 from tests.streams import until
 
@@ -105,17 +105,24 @@ async def test_a_large_head_within_the_bound_is_heard(farebox: Farebox) -> None:
     assert statuses(await exchange(farebox, whole(ada, b"hello", b"x-note: " + b"a" * 50_000))) == [200]
 
 
+async def _in_the_middle(
+    farebox: Farebox, backend: Backend, ada: Caller
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """A connection on which a stream has begun and does not go on, and what came of it."""
+    backend.answer = stream([b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', Gate(asyncio.Event())])
+    reader, writer = await connected(farebox)
+    body = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+    writer.write(request(ada, body, b"content-length: %d" % len(body)))
+    return reader, writer, await reader.readuntil(b'"hi"')
+
+
 @pytest.mark.parametrize("waiting", [0, 1])
 async def test_what_is_no_http_in_the_middle_of_a_reply_ends_it_and_is_not_answered(
     farebox: Farebox, backend: Backend, waiting: int
 ) -> None:
     """Also where whole requests wait between the two."""
-    ada, gate = await farebox.caller(), asyncio.Event()
-    backend.answer = stream([b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', Gate(gate)])
-    reader, writer = await connected(farebox)
-    body = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"hello"}]}'
-    writer.write(request(ada, body, b"content-length: %d" % len(body)))
-    got = await reader.readuntil(b'"hi"')
+    ada = await farebox.caller()
+    reader, writer, got = await _in_the_middle(farebox, backend, ada)
     writer.write(whole(ada) * waiting + b"\0\0\0 this is no HTTP\r\n\r\n")
     rest = await heard(reader, 2.0)
     assert statuses(got + rest) == [200]
@@ -137,12 +144,8 @@ async def test_who_is_closed_upon_before_being_known_has_left_also_where_another
 async def test_that_a_caller_leaves_is_seen_also_where_its_next_request_waits(
     farebox: Farebox, backend: Backend
 ) -> None:
-    ada, gate = await farebox.caller(), asyncio.Event()
-    backend.answer = stream([b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', Gate(gate)])
-    reader, writer = await connected(farebox)
-    body = b'{"model":"small","stream":true,"messages":[{"role":"user","content":"hello"}]}'
-    writer.write(request(ada, body, b"content-length: %d" % len(body)))
-    await reader.readuntil(b'"hi"')
+    ada = await farebox.caller()
+    _, writer, _ = await _in_the_middle(farebox, backend, ada)
     writer.write(whole(ada))
     await asyncio.sleep(0.1)
     writer.transport.abort()
