@@ -100,7 +100,7 @@ class Bank(Part):
     beat_tokens: int = Field(
         default=512, ge=1, le=1_000_000, description="Tokens of output after which a beat is due at once."
     )
-    post_batch_max: int = Field(default=200, ge=1, le=5000, description="Settlements posted in one commit.")
+    post_batch_max: int = Field(default=400, ge=1, le=5000, description="Settlements posted in one commit.")
 
     @model_validator(mode="after")
     def _beats_fit_a_hold(self) -> Bank:

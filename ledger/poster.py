@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from ledger.turns import Turns
 
 _log = logging.getLogger("farebox.ledger")
 _GATHER_S = 0.05
+_PARTS = 4  # of a batch, each with a commit of its own
+_PART_LEAST = 32
 _PAUSE_S = 0.01
 _PAUSE_MAX_S = 3.0
 
@@ -95,7 +97,7 @@ class Poster:
                 await asyncio.sleep(max(0.0, begun + _GATHER_S - time.monotonic()))
             begun = time.monotonic()
             batch = [event for _, event in islice(self._queue, self._batch)]
-            left = await self._post(batch)
+            left = await self._posted(batch)
             await self._done(len(batch), left)
             if len(left) < len(batch):
                 pause = _PAUSE_S
@@ -103,21 +105,36 @@ class Poster:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MAX_S)
 
-    async def _post(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
-        """What is left to do of the batch: all of it while the bank is away, else what is locked just now."""
+    async def _posted(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
+        """What is left to do of the batch, which goes part by part: all that is not posted while the bank is away, else
+        what is locked just now."""
+        left: list[Settlement] = []
+        parts = deque(_parts(batch))
         try:
-            with self._turns.having(event.wallet_id for event in batch):
-                unposted = await self._bank.close(batch)
+            while parts:
+                left += await self._post(parts)
+                parts.popleft()
         except BankUnavailable as away:
             _log.warning("settlements wait", extra={"events": len(self._queue), "reason": str(away)})
             await self._keep()
-            return batch
+            left += [event for part in parts for event in part]
+        return left
+
+    async def _post(self, parts: deque[Sequence[Settlement]]) -> Sequence[Settlement]:
+        """What is locked just now of the first part. Raises BankUnavailable."""
+        part = parts[0]
+        try:
+            with self._turns.having(event.wallet_id for event in part):
+                unposted = await self._bank.close(part)
+        except BankUnavailable:
+            raise
         except Exception as failure:
-            if len(batch) == 1:
-                await self._set_apart(batch[0], repr(failure))
-                return ()
-            # One of them is refused for itself: find it by posting each alone.
-            return [event for each in batch for event in await self._post([each])]
+            if len(part) > 1:
+                # One of them is refused for itself: find it by posting each alone.
+                parts.extend([each] for each in part)
+            else:
+                await self._set_apart(part[0], repr(failure))
+            return ()
         for event in unposted.unknown:
             await self._set_apart(event, "its hold is unknown")
         return unposted.busy
@@ -173,10 +190,10 @@ class Poster:
     async def _replay(self, orphan: Orphan, events: Sequence[Settlement]) -> None:
         _log.info("spool taken over", extra={"events": len(events)})
         for start in range(0, len(events), self._batch):
-            left = await self._post(events[start : start + self._batch])
+            left = await self._posted(events[start : start + self._batch])
             while left:
                 await asyncio.sleep(_PAUSE_MAX_S)
-                left = await self._post(left)
+                left = await self._posted(left)
 
     async def _set_apart(self, event: Settlement, reason: str) -> None:
         self.refused += 1
@@ -185,3 +202,13 @@ class Poster:
             await asyncio.to_thread(self._spool.set_apart, event)
         except OSError as failure:
             _log.error("settlement not kept", extra={"settlement": event, "reason": str(failure)})
+
+
+def _parts(batch: Sequence[Settlement]) -> Iterator[Sequence[Settlement]]:
+    """A large batch in parts by wallet: while one is posted, calls on the wallets of the others are held. What there is
+    of a wallet is in one part, in its order."""
+    count = min(_PARTS, 1 + len(batch) // _PART_LEAST)
+    parts: list[list[Settlement]] = [[] for _ in range(count)]
+    for event in batch:
+        parts[event.wallet_id.int % count].append(event)
+    return filter(None, parts)

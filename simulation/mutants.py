@@ -5,6 +5,7 @@ A simulation that finds nothing shows something only if it would have found what
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -103,9 +104,9 @@ def _forget_the_void() -> list[Patch]:
 
 
 def _empty_the_queue_first() -> list[Patch]:
-    async def posted(self: Poster, batch: Sequence[Settlement]) -> Sequence[Settlement]:
+    async def posted(self: Poster, parts: deque[Sequence[Settlement]]) -> Sequence[Settlement]:
         try:
-            unposted = await self._bank.close(batch)
+            unposted = await self._bank.close(parts[0])
         except BankUnavailable:
             return ()
         return unposted.busy

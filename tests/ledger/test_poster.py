@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -12,23 +13,27 @@ import pytest
 from ledger.hold import Settlement
 from ledger.poster import Poster
 from ledger.spool import Spool
-from ledger.store import BankUnavailable, Unposted
+from ledger.store import BankUnavailable, HoldAsk, Unposted
 from ledger.store_sql import PostgresBank, make_engine
 from tests.ledger.proxy import Forgetful, Wire
 from tests.ledger.till import Till, locked, until
 
 
 class Away(PostgresBank):
-    """The bank, which posts nothing as long as ``away`` is set; ``trips`` are the sizes of what it was asked."""
+    """The bank, which posts nothing as long as ``away`` is set, or after so many trips. ``trips`` are the sizes of what
+    it was asked, ``wallets`` whose they were."""
 
     def __init__(self, till: Till) -> None:
         super().__init__(till.engine, owner="replica-1")
         self.away = False
+        self.away_from = 1000
         self.trips: list[int] = []
+        self.wallets: list[set[UUID]] = []
 
     async def close(self, events: Sequence[Settlement]) -> Unposted:
         self.trips.append(len(events))
-        if self.away:
+        self.wallets.append({event.wallet_id for event in events})
+        if self.away or len(self.trips) > self.away_from:
             raise BankUnavailable("away")
         return await super().close(events)
 
@@ -95,6 +100,49 @@ async def test_a_batch_has_a_bound_and_a_full_one_does_not_wait(
     poster.start()
     assert await poster.flush(20)
     assert bank.trips == [4, 4]
+    await poster.stop()
+
+
+async def _many(till: Till, poster: Poster) -> list[HoldAsk]:
+    """A call on each of several wallets, with several events of the first two; handed over at once."""
+    wallets = [await till.wallet(100) for _ in range(30)]
+    asks = [await till.hold(wallet, 1) for wallet in (*wallets, *wallets[:2] * 5)]
+    for ask in asks:
+        poster.submit(till.event(ask, 1))
+    return asks
+
+
+async def test_a_large_batch_is_posted_in_parts_and_a_wallet_is_in_one_of_them(
+    till: Till, bank: Away, data_dir: Path
+) -> None:
+    poster = Poster(bank, Spool(data_dir, "replica-1"))
+    asks = await _many(till, poster)
+    poster.start()
+    assert await poster.flush(20)
+    assert len(bank.wallets) == 2 and not bank.wallets[0] & bank.wallets[1]
+    assert sum(bank.trips) == len(asks) == 40
+    for ask in asks:
+        assert await till.charges(ask) == {"final": 1}
+    await poster.stop()
+
+
+async def test_what_is_left_of_a_batch_when_the_bank_goes_away_is_kept(till: Till, bank: Away, data_dir: Path) -> None:
+    poster = Poster(bank, Spool(data_dir, "replica-1"))
+    asks = await _many(till, poster)
+    bank.away_from = 1
+    poster.start()
+
+    async def begun() -> bool:
+        return poster.waiting < len(asks)
+
+    await until(begun)
+    assert poster.spooled >= poster.waiting == len(asks) - bank.trips[0]
+    bank.away_from = 1000
+    assert await poster.flush(20)
+    assert (poster.spooled, poster.waiting, poster.refused) == (0, 0, 0)
+    for ask in asks:
+        assert await till.charges(ask) == {"final": 1}
+    assert await till.broken() == []
     await poster.stop()
 
 
