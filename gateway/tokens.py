@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from config.vocabularies import ALWAYS
-from gateway.vocabulary import ExtraVocabulary, TiktokenVocabulary, Vocabulary
+from gateway.vocabulary import ExtraVocabulary, Remembering, TiktokenVocabulary, Vocabulary
 from gateway.vocabulary import VocabularyError as VocabularyError
 
 DEFAULT_ENCODING = "o200k_base"
@@ -35,7 +35,7 @@ class Tokenizers:
 
     def __init__(self, vocabularies: Mapping[str, Vocabulary], data_dir: Path | None = None) -> None:
         """``data_dir``: where those of OpenAI's are unpacked that are asked for later."""
-        self._vocabularies = dict(vocabularies)
+        self._vocabularies = {name: Remembering(vocabulary) for name, vocabulary in vocabularies.items()}
         self._data_dir = data_dir
         self._loading = threading.Lock()
         self._role = lru_cache(maxsize=64)(self.count)  # the same few words in every message
@@ -128,7 +128,7 @@ class Tokenizers:
         vocabulary = self._vocabularies.get(encoding)
         return vocabulary is not None and chars <= vocabulary.thread_chars
 
-    def _vocabulary(self, name: str) -> Vocabulary:
+    def _vocabulary(self, name: str) -> Remembering:
         found = self._vocabularies.get(name)
         if found is not None:
             return found
@@ -137,11 +137,11 @@ class Tokenizers:
                 self._vocabularies[name] = self._loaded_or_nearest(name)
             return self._vocabularies[name]
 
-    def _loaded_or_nearest(self, name: str) -> Vocabulary:
+    def _loaded_or_nearest(self, name: str) -> Remembering:
         try:
             if name in ENCODINGS and self._data_dir is not None:
-                return TiktokenVocabulary(self._data_dir, name)
-            return ExtraVocabulary(name)
+                return Remembering(TiktokenVocabulary(self._data_dir, name))
+            return Remembering(ExtraVocabulary(name))
         except VocabularyError as error:
             _log.warning("counted by another vocabulary", extra={"by": DEFAULT_ENCODING, "reason": str(error)})
             return self._vocabularies[DEFAULT_ENCODING]

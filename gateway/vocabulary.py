@@ -25,6 +25,8 @@ _SHA256 = {
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
 _REMEMBERED_CHARS = 1024 * 1024
+_COUNTS_KEPT = 4096  # in each of two generations: some 200 bytes a text
+_KEPT_CHARS_MAX = 4096  # longer ones would tell by the milliseconds they take whether somebody else has sent them
 # Plain text takes a short way; other text compiles a pattern, and that takes 50 to 200 ms once.
 _WARM = "warm wörld 你好 😀"
 
@@ -43,6 +45,39 @@ class Vocabulary(Protocol):
 
     def count(self, text: str) -> int:
         """Tokens of a text, special tokens as the plain text they are written in. Raises what its library raises."""
+
+
+class Remembering:
+    """A vocabulary that knows what it has counted lately: a chat sends its whole history with each message.
+
+    No text is kept: it is known again by its length and by Python's hash, whose key is drawn for each process.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.slice_chars = vocabulary.slice_chars
+        self.thread_chars = vocabulary.thread_chars
+        self._count = vocabulary.count
+        self._young: dict[tuple[int, int], int] = {}
+        self._old: dict[tuple[int, int], int] = {}
+
+    def count(self, text: str) -> int:
+        length = len(text)
+        if length > _KEPT_CHARS_MAX:
+            return self._count(text)
+        name = hash(text), length
+        count = self._young.get(name)
+        return self._met_again(name, text) if count is None else count
+
+    def _met_again(self, name: tuple[int, int], text: str) -> int:
+        """The count of a text that is not among the young, and will be. What is not asked for grows old and is let go.
+        Threads that come here at once let go a little more."""
+        count = self._old.get(name)
+        if count is None:
+            count = self._count(text)
+        if len(self._young) >= _COUNTS_KEPT:
+            self._old, self._young = self._young, {}
+        self._young[name] = count
+        return count
 
 
 class TiktokenVocabulary:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from config.vocabularies import EXTRA
 from gateway import vocabulary
-from gateway.vocabulary import ExtraVocabulary, TiktokenVocabulary, VocabularyError
+from gateway.vocabulary import ExtraVocabulary, Remembering, TiktokenVocabulary, VocabularyError
 
 O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"  # the name tiktoken gives the vocabulary in its folder
 ODD = [
@@ -109,6 +109,67 @@ def test_each_of_the_extra_counts_odd_texts(extra: ExtraVocabulary) -> None:
 @given(text=st.text(max_size=120))
 def test_any_text_has_at_most_a_token_for_each_of_its_bytes(extra: ExtraVocabulary, text: str) -> None:
     assert extra.count(text) <= len(text.encode()) + 1  # one for the beginning, where a vocabulary marks it
+
+
+class Letters:
+    """Counts letters, and keeps what it was asked."""
+
+    slice_chars, thread_chars = 7, 5
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def count(self, text: str) -> int:
+        self.asked.append(text)
+        if text == "odd":
+            raise ValueError(text)
+        return len(text)
+
+
+def test_a_text_is_counted_once() -> None:
+    letters = Letters()
+    remembering = Remembering(letters)
+    assert [remembering.count(text) for text in ("one", "three", "one", "", "", "\ud800", "\ud800")] == [
+        3,
+        5,
+        3,
+        0,
+        0,
+        1,
+        1,
+    ]
+    assert letters.asked == ["one", "three", "", "\ud800"]
+    assert (remembering.slice_chars, remembering.thread_chars) == (7, 5)
+
+
+def test_what_cannot_be_counted_is_tried_each_time() -> None:
+    letters = Letters()
+    remembering = Remembering(letters)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="odd"):
+            remembering.count("odd")
+    assert letters.asked == ["odd", "odd"]
+
+
+def test_counts_are_kept_within_bounds_and_those_asked_for_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_COUNTS_KEPT", 4)
+    letters = Letters()
+    remembering = Remembering(letters)
+    for number in range(100):
+        assert remembering.count("asked for") == 9
+        remembering.count(f"{number}")
+        assert len(remembering._young) + len(remembering._old) <= 8
+    assert letters.asked.count("asked for") == 1
+    remembering.count("0")
+    assert letters.asked.count("0") == 2
+
+
+def test_of_a_long_text_nothing_is_kept() -> None:
+    letters = Letters()
+    remembering = Remembering(letters)
+    assert [remembering.count("x" * 4097) for _ in range(2)] == [4097, 4097]
+    assert len(letters.asked) == 2
+    assert not remembering._young
 
 
 @pytest.fixture(scope="module")
