@@ -98,7 +98,6 @@ class Books:
             story.tokens = amount
         else:
             story.amount = amount
-        self._metrics.charged(facts.model, facts.tier, usage, reading.source, story.amount)
         for problem in reading.problems:
             self._metrics.uncharged(problem).inc()
         if outcome is Outcome.COMPLETED and story.surface.has_output:
@@ -136,7 +135,7 @@ class Books:
         line = {"at": datetime.now(UTC), "event": "call", "request_id": request_id, "route": route}
         self._log.write({**line, "status": refusal.status, "code": refusal.code})
 
-    async def close(self, pump: Pump) -> None:
+    def close(self, pump: Pump) -> None:
         """The last lines of a call: windows and slot, metrics, log."""
         story, admission = pump.story, pump.admission
         if admission is not None and not pump.corrected:

@@ -19,7 +19,7 @@ from collections import Counter as Sums
 from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec.structs import astuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -28,20 +28,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.ended import Ended
 from ledger.money import NANO
-from ledger.usage import TOKEN_KINDS, Usage
+from ledger.usage import TOKEN_KINDS
 
 FOLDER_ENV = "PROMETHEUS_MULTIPROC_DIR"
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.05, 0.1, 0.25, 1.0)
 _NOTED_MAX = 10_000  # calls; nobody else may have come to count them
 _LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-
-
-class _Charge(NamedTuple):
-    model: str
-    tier: str
-    usage: Usage
-    source: str
-    amount: int
 
 
 class Metrics:
@@ -130,14 +122,9 @@ class Metrics:
         self._upstream_child = cache(self._upstream.labels)
         self._charged_child = cache(self._charged.labels)
         self._tokens_child = cache(self._tokens.labels)
-        self._charges: deque[_Charge] = deque()
         self._ended: deque[Ended] = deque()
         self._estimates: dict[str, Callable[[str], float]] = {}
         self._counting = threading.Lock()
-
-    def charged(self, model: str, tier: str, usage: Usage, source: str, amount: int) -> None:
-        """Note one charge."""
-        self._charges.append(_Charge(model, tier, usage, source, amount))
 
     def ended(self, call: Ended) -> None:
         """Note a call that is over."""
@@ -152,21 +139,24 @@ class Metrics:
     def count_up(self) -> None:
         """Count what was noted; from any thread."""
         with self._counting:
-            self._count_charges([self._charges.popleft() for _ in range(len(self._charges))])
-            self._count_ended([self._ended.popleft() for _ in range(len(self._ended))])
+            calls = [self._ended.popleft() for _ in range(len(self._ended))]
+            self._count_charges(calls)
+            self._count_ended(calls)
             while self._estimates:
                 model, ratio = self._estimates.popitem()
                 self._estimate_ratio.labels(model).set(ratio(model))
 
-    def _count_charges(self, charges: list[_Charge]) -> None:
+    def _count_charges(self, calls: list[Ended]) -> None:
         """Counters are floats: they show, the ledger knows."""
         money: Sums[tuple[str, str]] = Sums()
         tokens: Sums[tuple[str, str, str, str]] = Sums()
-        for model, tier, usage, source, amount in charges:
-            money[model, tier] += amount
-            for kind, number in zip(TOKEN_KINDS, astuple(usage), strict=False):
+        for call in calls:
+            if call.reading is None:
+                continue
+            money[call.model, call.tier] += call.amount
+            for kind, number in zip(TOKEN_KINDS, astuple(call.reading.usage), strict=False):
                 if number:
-                    tokens[model, tier, kind, source] += number
+                    tokens[call.model, call.tier, kind, call.reading.source] += number
         for whose, amount in money.items():
             self._charged_child(*whose).inc(amount / NANO)
         for which, number in tokens.items():

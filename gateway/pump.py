@@ -359,7 +359,7 @@ class Pump:
         if self._reply is not None:
             self._reply.close()
         try:
-            await self._house.books.close(self)
+            self._house.books.close(self)
         finally:
             self._house.pulse.pumps.discard(self)
 

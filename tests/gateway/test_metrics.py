@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import metrics as metrics_of
 from gateway.ended import Ended
+from gateway.meter import Reading
 from gateway.metrics import Metrics
 from ledger.hold import Outcome
-from ledger.usage import Usage
+from ledger.usage import Usage, UsageSource
 from policies.principal import Principal
 
 
@@ -26,9 +27,10 @@ def samples(metrics: Metrics) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 def test_a_charge_is_counted_in_usd_and_in_tokens_by_kind() -> None:
     metrics = Metrics()
-    usage = Usage(input=11, cache_read=5, output=3, web_searches=2)
-    metrics.charged("small", "free", usage, "reported", 2_500_000)
-    metrics.charged("small", "free", usage, "reported", 2_500_000)
+    reading = Reading(Usage(input=11, cache_read=5, output=3, web_searches=2), UsageSource.REPORTED)
+    for _ in range(2):
+        metrics.ended(ended(reading=reading, amount=2_500_000))
+    metrics.ended(ended(reading=None, amount=0))
     found = samples(metrics)
     assert found["farebox_charged_usd_total"] == [({"model": "small", "tier": "free"}, 0.005)]
     kinds = {labels["kind"]: value for labels, value in found["farebox_tokens_total"]}
