@@ -88,7 +88,8 @@ def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
                 continue
             number = value if type(value) is int and 0 <= value <= FIELD_MAX else _whole(value)
             if number is not None:
-                counts[name] = number
+                if number or name in _PLAIN:  # a part that is nothing says no more than one that is left out
+                    counts[name] = number
                 break
             problems.append(name)
     if counts.keys().isdisjoint(_PLAIN) or (problems and not _ESSENTIAL.isdisjoint(problems)):

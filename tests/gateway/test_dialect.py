@@ -160,6 +160,13 @@ def test_reasoning_beyond_an_output_that_the_total_confirms_is_bounded_by_it() -
     assert "reasoning" in report.problems
 
 
+def test_a_part_that_is_nothing_says_no_more_than_one_that_is_left_out() -> None:
+    plain = {"prompt_tokens": 17, "completion_tokens": 48, "total_tokens": 65}
+    itemised = {**plain, P: {"cached_tokens": 0, "audio_tokens": 0}, C: {"reasoning_tokens": 0, "audio_tokens": 0}}
+    assert read(itemised) == read(plain) == ({"prompt": 17, "completion": 48, "total": 65}, ())
+    assert read({"prompt_tokens": 0})[0] == {"prompt": 0}
+
+
 def test_later_reports_raise_numbers_before_they_are_divided() -> None:
     early, _ = read({"prompt_tokens": 100, "completion_tokens": 1})
     late, _ = read({"prompt_tokens": 100, "completion_tokens": 5, P: {"cached_tokens": 80}})
