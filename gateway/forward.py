@@ -33,7 +33,7 @@ class Forwarder:
         self._catalog = catalog
         self._defaults = timeouts
         self.limits = limits
-        self._for: Catalog | None = None
+        self._for = Catalog()  # the one that was last looked at
         self._targets: dict[str, Target] = {}
         self._patience: dict[str, Patience] = {}
 
@@ -50,14 +50,9 @@ class Forwarder:
     ) -> Awaitable[Reply]:
         """The head of the candidate's reply, to be awaited. ``sent`` is told when the request leaves, and of each piece
         of one that lies on disk. Raises UpstreamFailure."""
-        catalog = self._looked_at()
-        upstream = catalog.upstream(candidate.model.upstream)
-        if upstream is None:
-            raise UpstreamFailure("connect", f"no upstream {candidate.model.upstream}")
+        patience = self.patience(candidate)
+        target = self._target(candidate.model.upstream)
         body = surface.rewrite(request, candidate.model.upstream_model, output_cap)
-        target = self._targets.get(upstream.name)
-        if target is None:
-            target = self._targets[upstream.name] = target_of(upstream)
         outgoing = to_upstream(headers, target, request_id)
         sent(time.monotonic(), isinstance(body, bytes))
         return self._upstreams.open(
@@ -65,13 +60,15 @@ class Forwarder:
             path=surface.path,
             body=body if isinstance(body, bytes) else _Leaving(body, sent),
             headers=outgoing,
-            connect_timeout_s=self.patience(candidate).connect,
+            connect_timeout_s=patience.connect,
         )
 
     def patience(self, candidate: Candidate) -> Patience:
         """The upstream's own timeouts over the settings', but for the total: how long a hold may stay in quarantine
         follows from the settings', so no upstream may take longer."""
-        catalog, name = self._looked_at(), candidate.model.upstream
+        catalog, name = self._catalog(), candidate.model.upstream
+        if catalog is not self._for:
+            self._for, self._targets, self._patience = catalog, {}, {}
         patience = self._patience.get(name)
         if patience is None:
             patience = self._patience[name] = self._patience_with(catalog.upstream(name))
@@ -89,12 +86,15 @@ class Forwarder:
             min(own.total_s or default.total_s, default.total_s),
         )
 
-    def _looked_at(self) -> Catalog:
-        """The catalogue in force; what was made for another one is let go."""
-        catalog = self._catalog()
-        if catalog is not self._for:
-            self._for, self._targets, self._patience = catalog, {}, {}
-        return catalog
+    def _target(self, name: str) -> Target:
+        """The upstream of this name in the catalogue that was last looked at. Raises UpstreamFailure."""
+        target = self._targets.get(name)
+        if target is None:
+            upstream = self._for.upstream(name)
+            if upstream is None:
+                raise UpstreamFailure("connect", f"no upstream {name}")
+            target = self._targets[name] = target_of(upstream)
+        return target
 
 
 class _Leaving:
