@@ -17,7 +17,6 @@ from config.parts import Limits
 from gateway import multipart, sentences
 from gateway.call import BadRequest
 from gateway.downstream import (
-    Caller,
     CallerLeft,
     Headers,
     Receive,
@@ -94,17 +93,9 @@ class Proxy:
         pump = Pump(story, scope, send, self._house)
         caller = caller_of(scope)
         if caller is not None:
-            return await self._run(pump, caller)
+            return await pump.run_here(caller)
         pump.start()
         await self._attend(pump, receive)
-
-    async def _run(self, pump: Pump, caller: Caller) -> None:
-        """The call in this task, which nobody cancels because its caller leaves."""
-        caller.when_gone(lambda: pump.caller_left(drained_max=self._limits.drained_streams_max))
-        try:
-            await pump.run_here(caller.task)
-        finally:
-            caller.when_gone(None)
 
     async def _attend(self, pump: Pump, receive: Receive) -> None:
         """Wait for the end of the call, and tell it when its caller has left."""
@@ -122,7 +113,7 @@ class Proxy:
             pump.broken_off = None
             # Also when this very task is cancelled: the pump is the server's, and hears of it.
             if not pump.done:
-                pump.caller_left(drained_max=self._limits.drained_streams_max)
+                pump.caller_left()
         await pump.wait()
 
     async def _refuse(self, send: Send, refusal: Refusal, request_id: UUID) -> None:

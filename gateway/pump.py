@@ -24,7 +24,7 @@ from gateway.admission import Admission, Admitter
 from gateway.answer import Answer
 from gateway.books import Books
 from gateway.counting import Counting
-from gateway.downstream import Headers, Scope, Send
+from gateway.downstream import Caller, Headers, Scope, Send
 from gateway.envelope import Spent
 from gateway.errors import Refusal, internal
 from gateway.forward import Forwarder
@@ -79,7 +79,6 @@ class Pump:
         self.corrected = False  # windows and slot, from the settlement on
         self.answer = Answer(story, scope, send)
         self.broken_off: Callable[[], object] | None = None  # told when the call is over and was never answered whole
-        self._id = str(story.request_id)
         self._passage: Passage | None = None  # once a stream has begun
         self._house = house
         self._task: asyncio.Task[None] | None = None
@@ -99,13 +98,15 @@ class Pump:
         self._task = asyncio.create_task(self.run())
         self._task.add_done_callback(self._over)
 
-    async def run_here(self, task: asyncio.Task[None]) -> None:
-        """The whole call in the task of the caller of this, which nobody but ``stop`` cancels."""
+    async def run_here(self, caller: Caller) -> None:
+        """The whole call in the task of its caller, which nobody but ``stop`` cancels."""
         self._house.pulse.pumps.add(self)
-        self._task = task
+        self._task = caller.task
+        caller.when_gone(self.caller_left)
         try:
             await self.run()
         finally:
+            caller.when_gone(None)
             self._close_upload()
 
     @property
@@ -137,10 +138,11 @@ class Pump:
                 self._ended = asyncio.get_running_loop().create_future()
             await self._ended
 
-    def caller_left(self, *, drained_max: int) -> None:
+    def caller_left(self) -> None:
         """The caller is gone: abort, unless this model's answers are read to their end (and not too many are)."""
+        house = self._house
         drains = self.story.phase in (Phase.STREAMING, Phase.SENDING) and self._model.on_disconnect == "drain"
-        if drains and self._why is None and self._house.pulse.deaf < drained_max:
+        if drains and self._why is None and house.pulse.deaf < house.forwarder.limits.drained_streams_max:
             self._why, self.deaf_since, self.answer.unheard = Stop.CALLER_LEFT, time.monotonic(), True
             if self._passage is not None:
                 self._passage.write = None
@@ -364,6 +366,11 @@ class Pump:
             self._house.pulse.pumps.discard(self)
 
     # Small things -------------------------------------------------------------------------------------------------
+
+    @property
+    def _id(self) -> str:
+        """The call's id as people read it. Its admission has written it already."""
+        return self.payment.admission.ticket.ask.request_id if self.payment else str(self.story.request_id)
 
     def _moved(self) -> None:
         self.story.clock.moved = time.monotonic()

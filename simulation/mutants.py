@@ -68,7 +68,7 @@ def _sum_of_usage() -> list[Patch]:
 def _settle_in_the_request() -> list[Patch]:
     """The caller's leaving cancels the task that would have settled."""
 
-    def left(self: Pump, *, drained_max: int) -> None:
+    def left(self: Pump) -> None:
         self._settled = True
         if self._task is not None:
             self._task.cancel()
