@@ -66,7 +66,7 @@ class Admission(Struct, frozen=True):
 
     @property
     def in_tokens(self) -> bool:
-        return self.purse.in_tokens
+        return self.purse.currency == TOKENS
 
 
 class Admitter:

@@ -106,10 +106,9 @@ def merge(counts: Counts, later: Counts) -> Counts:
 
 def disjoint(counts: Counts, problems: tuple[str, ...] = ()) -> Report:
     """Turn collected numbers into parts that add up, each token in exactly one of them."""
-    if counts.keys() == _PLAIN and _spare(counts) == 0:
-        return Report(
-            Usage(input=counts["prompt"], output=counts["completion"]), True, True, tuple(dict.fromkeys(problems))
-        )
+    if counts.keys() == _PLAIN and counts["total"] == counts["prompt"] + counts["completion"]:
+        usage = Usage(input=counts["prompt"], output=counts["completion"])
+        return Report(usage, True, True, tuple(dict.fromkeys(problems)))
     marks = list(problems)
     _fill_by_total(counts := dict(counts))
     parts = Usage(
