@@ -82,8 +82,10 @@ def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
     counts: Counts = {}
     problems: list[str] = []
     for name, paths in _places(tuple([key for key in raw if key in _TOPS])):
-        for path in paths:
-            value = raw.get(path[0]) if len(path) == 1 else _at(raw, path)
+        for key, within in paths:
+            value = raw[key]
+            for inner in within:
+                value = value.get(inner) if type(value) is dict else None
             if value is None:
                 continue
             number = value if type(value) is int and 0 <= value <= FIELD_MAX else _whole(value)
@@ -118,19 +120,11 @@ def disjoint(counts: Counts, problems: tuple[str, ...] = ()) -> Report:
 
 
 @lru_cache(maxsize=256)
-def _places(keys: tuple[str, ...]) -> list[tuple[str, tuple[Path, ...]]]:
-    """Where to look in a report that has these keys: a backend's reports have the same ones every time."""
-    found = ((name, tuple(path for path in paths if path[0] in keys)) for name, paths in _ALIASES.items())
-    return [(name, paths) for name, paths in found if paths]
-
-
-def _at(raw: Mapping[str, Any], path: Path) -> Any:
-    value = raw.get(path[0])
-    for key in path[1:]:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
+def _places(keys: tuple[str, ...]) -> list[tuple[str, list[tuple[str, Path]]]]:
+    """Where to look in a report that has these keys, and where within what stands there: a backend's reports have the
+    same ones every time."""
+    found = ((name, [(path[0], path[1:]) for path in paths if path[0] in keys]) for name, paths in _ALIASES.items())
+    return [(name, places) for name, places in found if places]
 
 
 def _whole(value: Any) -> int | None:
