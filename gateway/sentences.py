@@ -219,16 +219,10 @@ _RATE_LIMIT = {
 
 
 def standing_headers(standings: Iterable[Standing]) -> list[tuple[bytes, bytes]]:
-    """``x-ratelimit-…`` as OpenAI spells them, for requests and for tokens (of several token windows the strictest)."""
+    """``x-ratelimit-…`` as OpenAI spells them, for requests and for tokens."""
     headers: list[tuple[bytes, bytes]] = []
-    strictest: dict[str, Standing] = {}
     for standing in standings:
-        kind = "tokens" if standing.of.endswith("tokens") else standing.of
-        known = strictest.get(kind)
-        if kind in _RATE_LIMIT and (known is None or standing.remaining < known.remaining):
-            strictest[kind] = standing
-    for kind, standing in strictest.items():
-        limit, remaining, reset = _RATE_LIMIT[kind]
+        limit, remaining, reset = _RATE_LIMIT[standing.kind]
         headers += [
             (limit, b"%d" % standing.limit),
             (remaining, b"%d" % standing.remaining),

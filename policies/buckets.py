@@ -15,7 +15,7 @@ from policies import concurrency
 from policies.decision import Deny, Standing, strictest
 from policies.lanes import Lane
 from policies.rate import Counter, reset_ms, wait_ms
-from policies.tier import Window
+from policies.tier import Of, Window
 
 MARK_TTL_MS = 24 * 3600 * 1000
 """How long an idempotency key is remembered."""
@@ -23,6 +23,13 @@ MARK_TTL_MS = 24 * 3600 * 1000
 Rules = tuple[tuple[Window, int], ...]
 """Each window a call counts in, with the cost of this call in the unit of that window."""
 
+_SHOWN: dict[Of, str] = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input_tokens": "tokens",
+    "output_tokens": "tokens",
+}
+"""Under which kind a window is shown to callers, by what it counts. Of money they are told another way."""
 
 Ended = Callable[[Exception | None], None]
 """Told once when a call has ended, or of the BucketsUnavailable or BucketsBusy that came between. Never raises."""
@@ -93,17 +100,28 @@ class Ticket(Struct, frozen=True):
 
     @property
     def standings(self) -> tuple[Standing, ...]:
-        """Where the caller stands after this call: per kind of window the one with the least left, of equals the one
-        that takes longest to come back."""
-        strictest: dict[str, Standing] = {}
-        for (window, _), used, at in zip(self.ask.rules, self.used, self.places, strict=True):
-            of, remaining = window.of, max(0, window.limit - used)
-            old = strictest.get(of)
-            if old is None or remaining <= old.remaining:
-                reset = reset_ms(used, at, window.seconds, self.now_ms)
-                if old is None or remaining < old.remaining or reset > old.reset_ms:
-                    strictest[of] = Standing(of, window.limit, remaining, reset)
-        return tuple(strictest.values())
+        """Where the caller stands after this call, in requests and in tokens: in the window with the least left."""
+        used = self.used
+        closest: dict[str, tuple[int, int]] = {}
+        for i, (window, _) in enumerate(self.ask.rules):
+            kind = _SHOWN.get(window.of)
+            if kind is None:
+                continue
+            left, old = window.limit - used[i], closest.get(kind)
+            if old is None or left < old[0] or (left == old[0] and self._rank(i) < self._rank(old[1])):
+                closest[kind] = left, i
+        return tuple([self._standing(kind, left, i) for kind, (left, i) in closest.items()])
+
+    def _standing(self, kind: str, left: int, i: int) -> Standing:
+        return Standing(kind, self.ask.rules[i][0].limit, max(0, left), self._reset_ms(i))
+
+    def _rank(self, i: int) -> tuple[int, int]:
+        """Of windows with as much left, the lowest is shown: the slowest to come back of those that count the same."""
+        counted = [window.of for window, _ in self.ask.rules]
+        return counted.index(counted[i]), -self._reset_ms(i)
+
+    def _reset_ms(self, i: int) -> int:
+        return reset_ms(self.used[i], self.places[i], self.ask.rules[i][0].seconds, self.now_ms)
 
 
 class Buckets(Protocol):

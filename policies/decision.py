@@ -30,9 +30,10 @@ class Deny(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """What is left in the strictest window of one kind (`of`): `remaining` of `limit`, all of it back in `reset_ms`."""
+    """What is left in the strictest window of one kind (requests or tokens): `remaining` of `limit`, all of it back in
+    `reset_ms`."""
 
-    of: str
+    kind: str
     limit: int
     remaining: int
     reset_ms: int

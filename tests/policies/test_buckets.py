@@ -7,7 +7,7 @@ from policies.decision import Standing
 from policies.tier import Window
 
 MINUTE, DAY = Window(10, "requests", 60), Window(100, "requests", 86400)
-TOKENS = Window(1000, "tokens", 60)
+TOKENS, INPUT = Window(1000, "tokens", 60), Window(100, "input_tokens", 60)
 
 
 def ticket(now_ms: int, *rows: tuple[Window, int, int]) -> Ticket:
@@ -26,6 +26,19 @@ def test_of_each_kind_the_window_with_the_least_left_is_shown() -> None:
 def test_of_windows_with_as_much_left_the_slower_one_is_shown() -> None:
     for rows in ((MINUTE, 1, 5), (DAY, 91, 0)), ((DAY, 91, 0), (MINUTE, 1, 5)):
         assert ticket(0, *rows).standings == (Standing("requests", 100, 9, 87_840_000),)
+
+
+def test_whatever_tokens_a_window_counts_the_one_with_the_least_left_is_shown() -> None:
+    rows = (TOKENS, 10, 5), (INPUT, 90, 5), (Window(5, "cost", 60), 4, 5)
+    for shown in rows, rows[::-1]:
+        assert ticket(5_500, *shown).standings == (Standing("tokens", 100, 10, 60_500),)
+
+
+def test_of_tokens_with_as_much_left_what_is_counted_first_is_shown() -> None:
+    slow, fast = (Window(100, "output_tokens", 86400), 90, 0), (INPUT, 90, 5)
+    assert ticket(0, slow, fast).standings[0].reset_ms == 87_840_000
+    assert ticket(0, fast, slow).standings[0].reset_ms == 66_000
+    assert ticket(0, (TOKENS, 0, 0), fast, (Window(100, "tokens", 60), 90, 0)).standings[0].reset_ms == 61_000
 
 
 def test_a_window_above_its_limit_has_nothing_left_rather_than_less() -> None:
