@@ -85,8 +85,8 @@ class BucketsWithFallback:
         def delivered(failure: Exception | None) -> None:
             if failure is not None:
                 self._lost()
-            if isinstance(failure, BucketsUnavailable):
-                self._fall()
+                if isinstance(failure, BucketsUnavailable):
+                    self._fall()
             ended(None)
 
         if self.degraded:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 from policies.buckets import Ask, Buckets, Ended, Look, Reading, Ticket, unheard
 from policies.decision import Deny
@@ -70,15 +71,8 @@ class BucketsQueue:
         """Calls in line."""
         return len(self._waiters)
 
-    async def admit(self, ask: Ask) -> Ticket | Deny:
-        line, answer = _line_of(ask), None
-        if line not in self._lines or ask.wait_ms <= 0:
-            answer = await self._buckets.admit(ask)
-            if not _is_worth_waiting(answer, ask.wait_ms):
-                return answer
-        if self._has_room(line):
-            return await self._in_line(ask, line)
-        return answer or await self._buckets.admit(ask)
+    def admit(self, ask: Ask) -> Coroutine[Any, Any, Ticket | Deny]:
+        return self._admit(ask) if ask.wait_ms > 0 else self._buckets.admit(ask)
 
     def leave(self, request_id: str) -> None:
         waiter = self._waiters.get(request_id)
@@ -97,7 +91,8 @@ class BucketsQueue:
 
     def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
         def woken(failure: Exception | None) -> None:
-            self._wake(_line_of(ticket.ask))
+            if self._lines:
+                self._wake(_line_of(ticket.ask))
             ended(failure)
 
         self._buckets.end(ticket, actual, woken, forget=forget)
@@ -126,6 +121,17 @@ class BucketsQueue:
     async def aclose(self) -> None:
         self.close()
         await self._buckets.aclose()
+
+    async def _admit(self, ask: Ask) -> Ticket | Deny:
+        """The answer for a call that would wait for its turn."""
+        line, answer = _line_of(ask), None
+        if line not in self._lines:
+            answer = await self._buckets.admit(ask)
+            if not _is_worth_waiting(answer, ask.wait_ms):
+                return answer
+        if self._has_room(line):
+            return await self._in_line(ask, line)
+        return answer or await self._buckets.admit(ask)
 
     async def _in_line(self, ask: Ask, line: _Line) -> Ticket | Deny:
         waiter = _Waiter(ask.request_id)

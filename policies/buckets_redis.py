@@ -92,12 +92,14 @@ class BucketsRedis:
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def admit(self, ask: Ask) -> Ticket | Deny:
-        keys = _keys(ask.wallet, ask.user, [window for window, _ in ask.rules], ask.lane)
-        if ask.idempotency:
-            keys.append(_mark_key(ask))
+        slots, counter = _names(ask.wallet, ask.user, ask.lane)
+        keys = [slots]
         args = [self._now(), ask.request_id, ask.concurrency, SLOT_TTL_MS, RETRY_MS, MARK_TTL_MS]
         for window, cost in ask.rules:
+            keys.append(counter + window.name)
             args += (window.limit, cost, window.seconds)
+        if ask.idempotency:
+            keys.append(_mark_key(ask))
         return _answer(ask, await self._run(self._admit, keys, args, partial(self._take_back, ask)))
 
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
@@ -120,7 +122,8 @@ class BucketsRedis:
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         calls: dict[str, list[str]] = {}
         for ticket in tickets:
-            calls.setdefault(_slots_key(ticket.ask), []).append(ticket.ask.request_id)
+            ask = ticket.ask
+            calls.setdefault(_names(ask.wallet, ask.user, ask.lane)[0], []).append(ask.request_id)
         renewals = (self._run(self._renew, [key], [self._now(), SLOT_TTL_MS, *ids]) for key, ids in calls.items())
         await _all(renewals)
 
@@ -206,7 +209,9 @@ def _meant(error: Exception) -> BucketsUnavailable | BucketsBusy:
 
 def _failure(reply: Any) -> Exception | None:
     """The failure that stands in the place of a reply, if one does."""
-    return _meant(reply) if isinstance(reply, _REDIS) else reply if isinstance(reply, Exception) else None
+    if not isinstance(reply, Exception):
+        return None
+    return _meant(reply) if isinstance(reply, _REDIS) else reply
 
 
 async def _all(runs: Iterable[Coroutine[Any, Any, Any]]) -> None:
@@ -238,12 +243,12 @@ def _counter(window: Window, fields: list[bytes], now_ms: int) -> Counter:
 def _changes(ticket: Ticket, actual: Sequence[int], forget: bool) -> tuple[list[str], list[str | int]]:
     """Keys and arguments of `correct.lua`: the windows in which the call turned out to cost something else."""
     ask = ticket.ask
-    user_key = f"fb:{{{ask.wallet}}}:{ask.user}"
-    keys = [user_key + _SLOTS[ask.lane]]
+    slots, counter = _names(ask.wallet, ask.user, ask.lane)
+    keys = [slots]
     args: list[str | int] = [ask.request_id]
     for (window, cost), at, now_cost in zip(ask.rules, ticket.places, actual, strict=True):
         if now_cost != cost:
-            keys.append(f"{user_key}:w:{window.name}")
+            keys.append(counter + window.name)
             args += (at, now_cost - cost)
     if forget and ask.idempotency:
         keys.append(_mark_key(ask))
@@ -251,12 +256,14 @@ def _changes(ticket: Ticket, actual: Sequence[int], forget: bool) -> tuple[list[
 
 
 def _keys(wallet: str, user: str, windows: Sequence[Window], lane: Lane = "own") -> list[str]:
+    slots, counter = _names(wallet, user, lane)
+    return [slots, *[counter + window.name for window in windows]]
+
+
+def _names(wallet: str, user: str, lane: Lane) -> tuple[str, str]:
+    """The key of the slots, and what a counter's key has before the name of its window."""
     user_key = f"fb:{{{wallet}}}:{user}"
-    return [user_key + _SLOTS[lane], *[f"{user_key}:w:{window.name}" for window in windows]]
-
-
-def _slots_key(ask: Ask) -> str:
-    return f"fb:{{{ask.wallet}}}:{ask.user}{_SLOTS[ask.lane]}"
+    return user_key + _SLOTS[lane], user_key + ":w:"
 
 
 def _mark_key(ask: Ask) -> str:

@@ -57,15 +57,10 @@ class _Entry:
         """Whether nobody waits any more."""
         return self.reply.done()
 
-    async def answer(self) -> Any:
-        """The reply, or what was raised instead."""
-        try:
-            return await self.reply
-        except asyncio.CancelledError:
-            # Cancelled between the reply's coming and this task's waking: the reply is nobody's, too.
-            if self.abandoned and not self.reply.cancelled() and self.reply.exception() is None:
-                self.abandoned(self.reply.result())
-            raise
+    def leave(self) -> None:
+        """The caller has left. Where that was between the reply's coming and its waking, the reply is nobody's."""
+        if self.abandoned and not self.reply.cancelled() and self.reply.exception() is None:
+            self.abandoned(self.reply.result())
 
     def resolve(self, reply: Any) -> None:
         future = self.reply
@@ -113,7 +108,11 @@ class PipelineRunner:
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
         entry = _Entry(command, abandoned, _packed(command))
         self._enqueue(entry)
-        return await entry.answer()
+        try:
+            return await entry.reply
+        except asyncio.CancelledError:
+            entry.leave()
+            raise
 
     def tell(self, command: Command, told: Told) -> None:
         self._enqueue(_Message(command, told, _packed(command)))
@@ -153,10 +152,9 @@ class PipelineRunner:
     def _board(self) -> list[Entry]:
         """The next batch; callers that have left already need no trip. Empty: nobody waits."""
         batch: list[Entry] = []
-        while self._waiting and len(batch) < self._batch_max:
-            entry = self._waiting.popleft()
-            if not entry.left:
-                batch.append(entry)
+        while self._waiting and not batch:
+            boarding = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_max))]
+            batch = [entry for entry in boarding if not entry.left]
         return batch
 
     async def _open_for(self, batch: list[Entry]) -> None:
@@ -220,7 +218,11 @@ class ClusterRunner:
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
         entry = _Entry(command, abandoned)
         self._begin(entry)
-        return await entry.answer()
+        try:
+            return await entry.reply
+        except asyncio.CancelledError:
+            entry.leave()
+            raise
 
     def tell(self, command: Command, told: Told) -> None:
         self._begin(_Message(command, told))
