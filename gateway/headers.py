@@ -8,7 +8,7 @@ backend's own account, and every name Farebox answers for itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -74,19 +74,20 @@ def _credential(target: Target) -> Pair:
     return (b"x-api-key", key) if target.auth == "x-api-key" else (b"authorization", b"Bearer " + key)
 
 
-def to_downstream(reply_headers: Iterable[Pair], extra: Iterable[Pair]) -> list[Pair]:
+def to_downstream(reply_headers: Iterable[Pair], extra: Sequence[Pair]) -> list[Pair]:
     """The headers of the reply to the caller: the backend's that may cross, lower-case, then ``extra``, which wins."""
-    extra = list(extra)
-    own = {name for name, _ in extra}
-    crossing, hops = list[Pair](), list[bytes]()
+    own = dict(extra)
+    crossing: list[Pair] = []
+    hops: list[bytes] = []
     for name, value in reply_headers:
         shown = _shown(name)
-        if not shown:
-            if name.lower() == b"connection":
-                hops += [option.strip().lower() for option in value.split(b",")]
-        elif shown not in own:
+        if shown and shown not in own and not _UNSAFE.search(value):
             crossing.append((shown, value))
-    return [pair for pair in crossing if not (pair[0] in hops or _UNSAFE.search(pair[1]))] + extra
+        elif not shown and name.lower() == b"connection":
+            hops += [option.strip().lower() for option in value.split(b",")]
+    if hops:
+        crossing = [pair for pair in crossing if pair[0] not in hops]
+    return [*crossing, *extra]
 
 
 @lru_cache(maxsize=128)
