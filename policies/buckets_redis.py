@@ -106,15 +106,14 @@ class BucketsRedis:
         await self._run(self._correct, *_changes(ticket, actual, forget))
 
     def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
-        keys, args = _changes(ticket, actual, forget)
-
         def told(reply: Any) -> None:
             if isinstance(reply, NoScriptError):
-                self._tell(self._correct.by_text(keys, args), lambda reply: ended(_failure(reply)), ended)
+                again = self._correct.by_text(*_changes(ticket, actual, forget))
+                self._tell(again, lambda reply: ended(_failure(reply)), ended)
             else:
                 ended(_failure(reply))
 
-        self._tell(self._correct.by_sha(keys, args), told, ended)
+        self._tell(self._correct.by_sha(*_changes(ticket, actual, forget)), told, ended)
 
     async def undo(self, ticket: Ticket) -> None:
         await self._run(self._correct, *_changes(ticket, [0] * len(ticket.ask.rules), forget=True))

@@ -26,6 +26,8 @@ Abandoned = Callable[[Any], None]
 Told = Callable[[Any], None]
 """Called once with the reply of a command nobody waits for, or with what was raised instead. Never raises."""
 
+_packed: Callable[[Command], bytes] = pack_command  # type: ignore[assignment] # their stub: 1-tuples
+
 
 class Runner(Protocol):
     """Runs commands, in the order in which they came where they are for one server. Both raise `BucketsBusy`."""
@@ -44,10 +46,9 @@ class Runner(Protocol):
 class _Entry:
     """One command that waits for its reply."""
 
-    __slots__ = ("abandoned", "command", "packed", "reply")
+    __slots__ = ("abandoned", "packed", "reply")
 
-    def __init__(self, command: Command, abandoned: Abandoned | None, packed: bytes = b"") -> None:
-        self.command = command
+    def __init__(self, abandoned: Abandoned | None, packed: bytes = b"") -> None:
         self.abandoned = abandoned
         self.packed = packed
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -76,12 +77,11 @@ class _Entry:
 class _Message:
     """One command whose sender does not wait; ``resolve`` hears the reply, or what was raised instead."""
 
-    __slots__ = ("command", "packed", "resolve")
+    __slots__ = ("packed", "resolve")
 
     left = False
 
-    def __init__(self, command: Command, told: Told, packed: bytes = b"") -> None:
-        self.command = command
+    def __init__(self, told: Told, packed: bytes = b"") -> None:
         self.packed = packed
         self.resolve = told
 
@@ -106,7 +106,7 @@ class PipelineRunner:
         self._quiet: asyncio.Future[None] | None = None
 
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
-        entry = _Entry(command, abandoned, _packed(command))
+        entry = _Entry(abandoned, _packed(command))
         self._enqueue(entry)
         try:
             return await entry.reply
@@ -115,7 +115,7 @@ class PipelineRunner:
             raise
 
     def tell(self, command: Command, told: Told) -> None:
-        self._enqueue(_Message(command, told, _packed(command)))
+        self._enqueue(_Message(told, _packed(command)))
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""
@@ -192,11 +192,6 @@ class PipelineRunner:
         self._depart()
 
 
-def _packed(command: Command) -> bytes:
-    packed: bytes = pack_command(command)  # type: ignore[arg-type] # their stub: 1-tuples
-    return packed
-
-
 class ClusterRunner:
     """Each command goes by itself to the node of its keys.
 
@@ -216,8 +211,8 @@ class ClusterRunner:
         self._started = False
 
     async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
-        entry = _Entry(command, abandoned)
-        self._begin(entry)
+        entry = _Entry(abandoned)
+        self._begin(command, entry)
         try:
             return await entry.reply
         except asyncio.CancelledError:
@@ -225,7 +220,7 @@ class ClusterRunner:
             raise
 
     def tell(self, command: Command, told: Told) -> None:
-        self._begin(_Message(command, told))
+        self._begin(command, _Message(told))
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""
@@ -233,19 +228,19 @@ class ClusterRunner:
             await asyncio.wait(self._open)
         await self._client.aclose()
 
-    def _begin(self, entry: _Entry | _Message) -> None:
+    def _begin(self, command: Command, entry: _Entry | _Message) -> None:
         if len(self._open) >= self._open_max:
             raise BucketsBusy(f"{self._open_max} commands are open to Redis already")
         # A task of its own, so that a caller who leaves does not cut the command off after it was sent.
-        task = asyncio.create_task(self._resolve(entry))
+        task = asyncio.create_task(self._resolve(command, entry))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _resolve(self, entry: _Entry | _Message) -> None:
+    async def _resolve(self, command: Command, entry: _Entry | _Message) -> None:
         try:
             await self._pass_gate()
             try:
-                entry.resolve(await self._send(entry.command))
+                entry.resolve(await self._send(command))
             finally:
                 self._gate.release()
         except Exception as error:
