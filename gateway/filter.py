@@ -37,8 +37,8 @@ Cost = Callable[[Usage], dict[str, Any] | None]
 """The members that say, beside the usage reported so far, what it costs and what is left; None: do not show any."""
 
 BLANKS = (b"\n", b"\r\n", b"\r")
+_CR = 0x0D
 _DATA = b"data:"
-_CHUNK = b"data: {"
 _NEEDLES = (*(key.encode() for key in GUARDED_KEYS), b"\\u")
 _PREFIXES = re.compile(r"[\s\ufeff]*(?:data:[\s\ufeff]*)*")
 _FIELD_STARTS = b"deir"  # data, event, id, retry: no JSON token begins with these letters
@@ -56,6 +56,7 @@ class StreamFilter:
     _decode_text = staticmethod(decode_text)
 
     __slots__ = (
+        "_between",
         "_cost",
         "_dropped",
         "_held",
@@ -89,6 +90,7 @@ class StreamFilter:
         self._held_bytes = 0
         self._open = False  # something of the current event was forwarded
         self._dropped = False  # something of the current event was not
+        self._between = True  # what comes next begins an event, and may pass
         self._terminal = b""
 
     @property
@@ -103,25 +105,26 @@ class StreamFilter:
 
     def feed(self, data: bytes) -> bytes:
         """Take what the backend sent, return what the caller gets now. Raises EventTooLarge."""
-        if data.endswith(b"\n\n") and data.startswith(_CHUNK) and self._usual(data):
+        if self._between and self._usual(data):
             return data
         block, lines = self._reader.feed(data)
-        return self._pass(block, lines) if lines else b""
+        passed = self._pass(block, lines) if lines else b""
+        self._between = not (self._reader.waits or self._open or self._held or self._dropped or self.done)
+        return passed
 
     def _usual(self, data: bytes) -> bool:
         """Take what nearly all of a stream is made of: one whole event of one line, of which nothing is altered or
         held. False: it is something else, and nothing of it was taken."""
-        if data.count(b"\n") != 2 or b"\r" in data or self._held or self._dropped or self.done:
-            return False
-        if self._reader.waits or len(data) > self._limit:
+        line, _, rest = data.partition(b"\n")
+        # A slice is compared twice as fast as startswith looks, a number found five times as fast as a string of one.
+        if rest != b"\n" or line[:5] != _DATA or _CR in line or len(line) >= self._limit:
             return False
         try:
-            chunk = fast_decode(data[5:])
+            chunk = fast_decode(line[5:])
         except (ValueError, RecursionError):
             return False
         if chunk.usage is None and chunk.error is None and chunk.event is UNSET and chunk.selected_model_id is UNSET:
             self._meter.take(chunk)
-            self._open = False
             return True
         return False
 
@@ -164,7 +167,7 @@ class StreamFilter:
             return self._end(line)
         if self._held:
             return self._hold(line)
-        if not line.startswith(_DATA):
+        if line[:5] != _DATA:
             return self._other(line)
         try:
             chunk = fast_decode(line[5:])

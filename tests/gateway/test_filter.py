@@ -217,6 +217,15 @@ def test_a_usage_only_event_is_hidden_with_its_blank_line_from_who_did_not_ask(c
         assert reading.usage.input == 2
 
 
+@pytest.mark.parametrize("then", [b"\n", USAGE + b"\n\n"])
+@pytest.mark.parametrize("begun", [b'data: {"a":', b'data: {"a":1,\n', USAGE + b"\n", b": ping\n"])
+def test_a_whole_event_that_comes_behind_the_beginning_of_another_reads_as_in_one_piece(
+    begun: bytes, then: bytes
+) -> None:
+    parts = [begun, TEXT + b"\n\n", then, TEXT + b"\n\n"]
+    assert passed(parts, usage_wanted=False)[:2] == passed([b"".join(parts)], usage_wanted=False)[:2]
+
+
 def test_a_chunk_with_choices_keeps_its_usage() -> None:
     stream = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":2}}\n\n'
     assert passed([stream], usage_wanted=False)[0] == stream
