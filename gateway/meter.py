@@ -19,7 +19,7 @@ from ledger.usage import Usage, UsageSource
 TEXT_CHARS_MAX = 256 * 1024  # kept for counting; above it the oldest slice is counted and let go
 SLICE_CHARS = 64 * 1024
 BYTES_PER_TOKEN = 3  # the running estimate: real tokenizers give 3.5 to 5 bytes for prose, and less only for odd text
-FRESH_PIECES_MAX = 256  # pieces kept apart before they are folded into one text; a piece of a page folds at once
+FRESH_PIECES_MAX = 8  # pieces kept apart before they are folded into one text; a piece of a page folds at once
 FRESH_CHARS_MAX = 4096
 TIER_CHARS_MAX = 64  # a name longer than this is no service tier
 _USUAL_TIERS = ("auto", "default", "standard")
@@ -76,7 +76,7 @@ class StreamMeter:
         self._reported: dialect.Report | None = None  # what both of these come to, once somebody asked
         self._covered = False  # the last report came with or after the last text
         self._choices = 1  # how many answers there are, as their numbers tell
-        self._fresh: list[str] = []  # pieces not yet folded into the text: a token costs one append, not five sums
+        self._fresh: list[str] = []  # pieces not yet folded into the text
         self._text = StringIO()
         self._chars = 0
         self._counted = 0  # tokens of text that is no longer kept
@@ -136,9 +136,7 @@ class StreamMeter:
         return self._text.getvalue()
 
     def estimate(self) -> int:
-        """Upper estimate of the output tokens so far, without counting any: cheap enough for every beat."""
-        if self._fresh:
-            self._fold()
+        """Upper estimate of the output tokens so far, without counting any: cheap enough for every piece."""
         by_bytes = -(-self._bytes // BYTES_PER_TOKEN)
         return self._base + (by_bytes if by_bytes > self._deltas else self._deltas)
 
@@ -212,6 +210,8 @@ class StreamMeter:
             self._add(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
 
     def _add(self, text: str) -> None:
+        self._deltas += 1
+        self._bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         fresh = self._fresh
         fresh.append(text)
         if len(fresh) >= FRESH_PIECES_MAX or len(text) > FRESH_CHARS_MAX:
@@ -222,10 +222,8 @@ class StreamMeter:
         if not fresh:
             return
         text = fresh[0] if len(fresh) == 1 else "".join(fresh)
-        self._deltas += len(fresh)
         fresh.clear()
         self._covered = self._covered and not text
-        self._bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         self._chars += len(text)
         self._text.write(text)
         if self._chars > TEXT_CHARS_MAX:

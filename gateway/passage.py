@@ -41,12 +41,12 @@ class Passage:
     def take(self, data: bytes) -> bool:
         """A piece from the backend. False: the task has to go on, with what the hold does not cover, what the caller
         does not take at once, or the answer's end. Raises EventTooLarge."""
-        clock, tap = self._clock, self.tap
+        clock, tap, payment = self._clock, self.tap, self._payment
         clock.moved = time.monotonic()
         passed = tap.feed(data)
         tokens = self._meter.estimate()
-        if not self._payment.covers(tokens):
-            self._payment.beyond, self._rest = True, passed
+        if tokens > payment.covered:
+            payment.beyond, self._rest = True, passed
             return False
         self.covered(tokens)
         if passed:

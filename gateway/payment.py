@@ -24,19 +24,20 @@ _UNBOUNDED = 2**53
 
 class Payment:
     """One admitted call, as its wallet sees it. ``answering`` is the model whose bill counts, ``held`` the whole hold,
-    ``beaten_at`` the output tokens at the last beat, ``passed`` those that went to the caller, ``beyond`` that more
-    has come than the hold covers, and waits or is dropped, ``lost`` that the bank gave the call up for dead."""
+    ``covered`` the output tokens it pays for, ``beaten_at`` those at the last beat, ``passed`` those that went to the
+    caller, ``beyond`` that more has come than the hold covers, and waits or is dropped, ``lost`` that the bank gave the
+    call up for dead."""
 
     def __init__(self, request_id: UUID, admission: Admission) -> None:
         self.admission = admission
         self.held = admission.held
         self.beaten_at = 0
         self.passed = 0
+        self.covered = 0
         self.beyond = False
         self.lost = False
         self._request_id = request_id
         self._budget: UUID | None = None  # what kept the hold from growing, if it was not the wallet
-        self._covered = 0  # output tokens the hold covers
         self.answer_by(admission.candidates[0])
 
     def answer_by(self, candidate: Candidate) -> None:
@@ -46,7 +47,7 @@ class Payment:
 
     def covers(self, output: int) -> bool:
         """Whether so many tokens of output may go to the caller."""
-        return output <= self._covered
+        return output <= self.covered
 
     # The bank -----------------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ class Payment:
         try:
             self.beaten(await teller.beat(self._beat(used, target)))
         except BankUnavailable:
-            self._covered = output + ahead
+            self.covered = output + ahead
 
     def _beat(self, used: Usage, target: int) -> Beat:
         bill, admission = self.answering.bill, self.admission
@@ -86,7 +87,7 @@ class Payment:
 
     def _hold_is(self, amount: int) -> None:
         self.held = amount
-        self._covered = _UNBOUNDED if self.admission.tier.unlimited else self.answering.bill.covered(amount)
+        self.covered = _UNBOUNDED if self.admission.tier.unlimited else self.answering.bill.covered(amount)
 
     # What is said -------------------------------------------------------------------------------------------------
 
