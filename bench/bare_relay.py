@@ -8,7 +8,6 @@ pieces of a stream pushed in the same way, and between them an endpoint without 
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import sys
 
@@ -16,6 +15,7 @@ import uvicorn
 import uvloop
 
 from farebox.connection import Connection
+from farebox.memory import settle
 from gateway.downstream import Message, Receive, Scope, Send, write_of
 from gateway.headers import to_downstream
 from gateway.target import Target
@@ -91,8 +91,7 @@ async def serve(backend_url: str) -> None:
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:
         print(f"relay at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-        gc.collect()
-        gc.freeze()
+        settle()
         await uvicorn.Server(config).serve(sockets=[listener])
 
 

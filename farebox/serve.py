@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import resource
 import signal
@@ -29,6 +28,7 @@ from config.settings import Settings, split_bind
 from farebox.check_redis import look_at_redis
 from farebox.connection import Connection
 from farebox.engines import Engines
+from farebox.memory import settle
 from farebox.schema import bring_up
 from gateway.app import Gateway, open_gateway
 from gateway.downstream import Endpoint, Receive, Scope, Send
@@ -44,9 +44,6 @@ _BACKLOG = 4096
 _KEEP_ALIVE_S = 75
 _CLOSE_S = 5
 _FILES_MAX = 65_536
-# Objects that may pile up before cycles are looked for. A call leaves none behind, and with the usual 700 the looking
-# takes a tenth of its time.
-_GARBAGE = 50_000
 
 
 class StartError(Exception):
@@ -215,7 +212,7 @@ async def serve(settings: Settings, declared: Declared) -> None:
     term, hurry = asyncio.Event(), asyncio.Event()
     with signals(term, hurry):
         async with running(settings, declared) as farebox:
-            collect_seldom()
+            settle()
             announce(farebox.url, farebox.metrics_url, farebox.admin_url, farebox.admin_key, settings)
             await term.wait()
             await drained(farebox.gateway, settings, hurry)
@@ -226,13 +223,6 @@ async def _warn_of_redis(url: str, settings: Settings) -> None:
     for found in await look_at_redis(url, settings):
         if found.verdict in ("error", "warning"):
             _log.warning("redis not as it should be", extra={"subject": found.subject, "says": found.says})
-
-
-def collect_seldom() -> None:
-    """What was made for the start stays to the end, and calls leave no cycles: for a process that only serves."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE, 20, 20)
 
 
 def announce(url: str, metrics_url: str, admin_url: str, admin_key: AdminKey, settings: Settings) -> None:

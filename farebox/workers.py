@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from config.catalog import Declared
 from config.settings import PREFIX, Settings
+from farebox.memory import settle
 from farebox.schema import bring_up
 from farebox.serve import (
     Listeners,
@@ -31,7 +32,6 @@ from farebox.serve import (
     addresses,
     admin_key_of,
     announce,
-    collect_seldom,
     drained,
     engines,
     listening,
@@ -180,7 +180,7 @@ async def work(settings: Settings, declared: Declared, fds: Sequence[int], line_
         front, metrics, admin = (socket.socket(fileno=fd) if fd >= 0 else None for fd in fds)
         assert front is not None
         async with running(settings, declared, listeners=Listeners(front, metrics, admin)) as farebox:
-            collect_seldom()
+            settle()
             line.setblocking(False)
             await asyncio.get_running_loop().sock_sendall(line, _READY)
             with _beside(_until_let_go(line, term), _refreshing(farebox.gateway.metrics)):
