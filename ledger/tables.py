@@ -51,6 +51,7 @@ grants = Table(
     Column("source", Text),
     Column("funding", Text),
     Column("created_at", DateTime(timezone=True)),
+    Column("live", Boolean),
 )
 
 holds = Table(

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from ledger import statements
+from ledger.audit import Actor
 from ledger.hold import Settlement
 from ledger.ids import uuid7
 from ledger.plain import hold_document, hold_replies, not_posted, settlement_document
@@ -183,6 +184,24 @@ class TestSettlements:
         assert ((await till.balance(wallet)).spendable, (await till.balance(wallet)).held) == (65, 40)
         await till.bank.close([till.event(running, 40)])
         assert await till.broken() == []
+
+    async def test_an_emptied_grant_is_live_again_once_something_is_given_back(self, till: Till) -> None:
+        wallet = await till.wallet(100)
+        ask = await till.hold(wallet, 100)
+        assert await _plainly(till, [till.event(ask, 100)]) == [1]
+        assert await till.value("SELECT live FROM grants WHERE wallet_id = $1", wallet) is False
+        await till.bank.refund(ask.request_id, 30, reason="slow", source="s", by=Actor("ann@example.org", "admin"))
+        assert await till.value("SELECT live FROM grants WHERE wallet_id = $1", wallet) is True
+        assert await _plainly(till, [till.event(await till.hold(wallet, 30), 30)]) == [1]
+        assert await till.broken() == []
+
+    async def test_what_every_call_moves_is_in_no_index(self, till: Till) -> None:
+        """Where it is in one, each call writes an entry into every index of the table."""
+        moved = "spendable|held|remaining"
+        assert (
+            await till.sql("SELECT FROM pg_indexes WHERE tablename IN ('wallets', 'grants') AND indexdef ~ $1", moved)
+            == []
+        )
 
     async def test_a_locked_wallet_is_left_out(self, till: Till) -> None:
         stuck, free = await till.wallet(100), await till.wallet(100)

@@ -112,6 +112,16 @@ async def test_a_ledger_goes_down_to_where_all_money_is_kept_and_up_again(till: 
     assert [finding.line() for finding in await verify(till.engine) if not finding.holds] == []
 
 
+async def test_grants_emptied_before_their_index_are_left_out_of_it(till: Till, database_url: str) -> None:
+    await _down_to(database_url, "0010")
+    empty, rich = await till.wallet(30), await till.wallet(30)
+    await till.charge(empty, 30)
+    await upgrade(database_url)
+    live = dict(await till.sql("SELECT wallet_id, live FROM grants"))
+    assert live == {empty: False, rich: True}
+    assert await till.broken() == []
+
+
 async def test_charges_made_before_there_were_statistics_wait_to_be_counted(till: Till, database_url: str) -> None:
     await business_in(till, ago(5))
     await till.charge(await till.wallet(100), 30)
