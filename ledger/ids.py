@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from struct import iter_unpack
 from uuid import UUID
+
+from asyncpg.pgproto import pgproto
 
 LAST = UUID(int=2**128 - 1)
 """Behind every id: where a list begins that goes backwards."""
@@ -23,6 +26,7 @@ _NANOS = 1_000_000  # in a millisecond
 _DRAWN = 512  # ids whose random bits are drawn at once
 
 _spare: list[int] = []  # random bits for ids to come
+_uuid: Callable[[bytes], UUID] = pgproto.UUID  # the driver's own kind, as in its rows: made and written in C
 
 
 def uuid7() -> UUID:
@@ -79,7 +83,7 @@ def _forks_are_told() -> None:
 
 
 def _assembled(nanos: int, noise: int) -> UUID:
-    return UUID(int=_number(nanos, noise))
+    return _uuid(_number(nanos, noise).to_bytes(16))
 
 
 def _number(nanos: int, noise: int) -> int:
