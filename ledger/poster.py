@@ -22,7 +22,7 @@ from ledger.turns import Turns
 
 _log = logging.getLogger("farebox.ledger")
 _GATHER_S = 0.05
-_PARTS = 4  # of a batch, each with a commit of its own
+_PARTS = 3  # of a batch, each with a commit of its own
 _PART_LEAST = 32
 _PAUSE_S = 0.01
 _PAUSE_MAX_S = 3.0
