@@ -215,7 +215,8 @@ async def _of_real(side: Side, pair: Pair, names: dict[UUID, str]) -> dict[str, 
             "SELECT e.kind, p.account, p.amount, p.line, p.wallet_id, g.source FROM postings p "
             "JOIN journal_entries e ON e.id = p.entry_id LEFT JOIN grants g ON g.id = p.grant_id "
             "WHERE p.entry_id IN (SELECT entry_id FROM postings WHERE wallet_id = ANY ($1)) "
-            "OR p.entry_id IN (SELECT entry_id FROM charges WHERE request_id = ANY ($2))", mine, ids
+            "OR p.entry_id IN (SELECT entry_id FROM charges WHERE request_id = ANY ($2)) "
+            "OR p.entry_id IN (SELECT entry_id FROM refunds WHERE request_id = ANY ($2))", mine, ids
         ),
         await side.sql("SELECT id, spent, held FROM budgets WHERE id = ANY ($1)", pair.budgets),
     )  # fmt: skip
