@@ -121,7 +121,7 @@ class Poster:
         return left
 
     async def _post(self, parts: deque[Sequence[Settlement]]) -> Sequence[Settlement]:
-        """What is locked just now of the first part. One that the bank refuses goes behind the others, each event alone.
+        """What is locked just now of the first part. One the bank refuses goes behind the others, each event alone.
         Raises BankUnavailable."""
         part = parts[0]
         try:
