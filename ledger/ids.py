@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from struct import iter_unpack
+from struct import Struct, iter_unpack
 from uuid import UUID
 
 from asyncpg.pgproto import pgproto
@@ -25,32 +25,36 @@ _MICROSECOND = timedelta(microseconds=1)
 _NANOS = 1_000_000  # in a millisecond
 _DRAWN = 512  # ids whose random bits are drawn at once
 
-_spare: list[int] = []  # random bits for ids to come
+_VARIANT = 0b10 << 62  # before the random bits
+_words = Struct(">QQ").pack
+
+_spare: list[int] = []  # random bits for ids to come, the variant before them
 _uuid: Callable[[bytes], UUID] = pgproto.UUID  # the driver's own kind, as in its rows: made and written in C
 
 
 def uuid7() -> UUID:
     """A new id, unique without coordination (62 random bits)."""
-    return _assembled(time.time_ns(), _noise())
+    try:
+        noise = _spare.pop()
+    except IndexError:
+        noise = _drawn()
+    return _uuid(_words(_head(time.time_ns()), noise))
 
 
 def uuid7_words(count: int) -> list[str]:
     """So many new ids as hexadecimal words, in their order: for who only writes them down."""
-    noise = os.urandom(8 * count)
-    return [
-        f"{_number(time.time_ns(), int.from_bytes(noise[at : at + 8], 'big') >> 2):032x}"
-        for at in range(0, 8 * count, 8)
-    ]
+    noise = _noise(count)
+    return [f"{_head(time.time_ns()):016x}{each:016x}" for each in noise]
 
 
 def uuid7_at(instant: datetime) -> UUID:
     """A new id as if it were made then: what is told later takes its place in the order of time."""
-    return _assembled((instant - _EPOCH) // _MICROSECOND * 1000, _noise())
+    return _uuid(_words(_head((instant - _EPOCH) // _MICROSECOND * 1000), _noise(1)[0]))
 
 
 def floor(instant: datetime) -> UUID:
     """The smallest id of this instant: the bound of a partition or of a search by time."""
-    return _assembled((instant - _EPOCH) // _MILLISECOND * _NANOS, 0)
+    return _uuid(_words(_head((instant - _EPOCH) // _MILLISECOND * _NANOS), _VARIANT))
 
 
 def instant_of(call_id: UUID) -> datetime:
@@ -64,16 +68,19 @@ def draw_anew() -> None:
     _spare.clear()
 
 
-def _noise() -> int:
-    """62 random bits. A system call for each id would cost more than all else that makes it."""
-    try:
-        return _spare.pop()
-    except IndexError:
-        _forks_are_told()
-        drawn: list[int] = [word >> 2 for (word,) in iter_unpack(">Q", os.urandom(8 * _DRAWN))]
-        noise = drawn.pop()
-        _spare.extend(drawn)
-        return noise
+def _drawn() -> int:
+    """Random bits for one id, and for many to come: a system call for each would cost more than all else that makes
+    it."""
+    _forks_are_told()
+    drawn = _noise(_DRAWN)
+    noise = drawn.pop()
+    _spare.extend(drawn)
+    return noise
+
+
+def _noise(count: int) -> list[int]:
+    """The second halves of so many ids: the variant, then 62 random bits."""
+    return [_VARIANT | word >> 2 for (word,) in iter_unpack(">Q", os.urandom(8 * count))]
 
 
 @cache
@@ -82,11 +89,7 @@ def _forks_are_told() -> None:
     os.register_at_fork(after_in_child=draw_anew)
 
 
-def _assembled(nanos: int, noise: int) -> UUID:
-    return _uuid(_number(nanos, noise).to_bytes(16))
-
-
-def _number(nanos: int, noise: int) -> int:
+def _head(nanos: int) -> int:
+    """The first half of an id: milliseconds, the version, and the fraction of the millisecond."""
     millis, rest = divmod(nanos, _NANOS)
-    head = (millis & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | (rest << 12) // _NANOS
-    return head << 64 | 0b10 << 62 | noise
+    return (millis & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | (rest << 12) // _NANOS
