@@ -6,6 +6,7 @@ with the nearest one, times the model's factor.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from config.catalog import Model
@@ -41,7 +42,11 @@ class Counting:
         encoding = encoding_for(model.upstream_model, model.tokenizer)
         if isinstance(request, ChatRequest):
             beside = _beside(request.media) if request.media is not NO_MEDIA else 0
-            count = await self._tokenizers.count_chat_async(request.messages, request.tools, encoding, beside)
+            chat = request.messages, request.tools, encoding, beside
+            if self._tokenizers.at_once(len(request.messages) + len(request.tools), encoding):
+                count = self._tokenizers.count_chat(*chat)
+            else:
+                count = await asyncio.to_thread(self._tokenizers.count_chat, *chat)
         else:
             count = await self._tokenizers.count_input_async(request.input, encoding)
         return scaled(count, model.tokenizer_factor_ppm)

@@ -58,7 +58,7 @@ class Tokenizers:
 
     def count(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
         """Tokens of a text; special tokens count as the plain text they are written in. Never raises for any text."""
-        return _sliced(text, self._vocabulary(encoding)) if text else 0
+        return self._vocabulary(encoding).count(text) if text else 0
 
     async def count_async(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
         """The same; long texts are counted in a worker thread."""
@@ -75,26 +75,18 @@ class Tokenizers:
             read = _read_messages(messages)
         except (ValueError, RecursionError):
             return self.count(messages.decode("utf-8", "replace"), encoding) + images
-        vocabulary = self._vocabulary(encoding)
+        vocabulary = self._vocabularies.get(encoding) or self._vocabulary(encoding)
         tokens = PRIMING_TOKENS + MESSAGE_TOKENS * len(read) + images
         for message in read:
             tokens += self._role(message.role or "", encoding)
             content = message.content
             if content and type(content) is str:
-                tokens += _sliced(content, vocabulary)
+                tokens += vocabulary.count(content)
             elif content:
-                tokens += sum([_sliced(text, vocabulary) for text in _texts(content) if text])
+                tokens += sum([vocabulary.count(text) for text in _texts(content) if text])
             if message.name or message.reasoning_content or message.tool_calls:
                 tokens += _beside(message, vocabulary)
         return tokens + self._tools(tools, encoding) if tools else tokens
-
-    async def count_chat_async(
-        self, messages: bytes, tools: bytes = b"", encoding: str = DEFAULT_ENCODING, images: int = 0
-    ) -> int:
-        """The same; long chats are counted in a worker thread."""
-        if self.at_once(len(messages) + len(tools), encoding):
-            return self.count_chat(messages, tools, encoding, images)
-        return await asyncio.to_thread(self.count_chat, messages, tools, encoding, images)
 
     def count_input(self, given: bytes, encoding: str = DEFAULT_ENCODING) -> int:
         """Tokens of an embeddings `input`, as JSON: a text, texts, token ids, or lists of token ids."""
@@ -175,15 +167,15 @@ class _Message(msgspec.Struct, gc=False):
 _read_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
-def _beside(message: _Message, vocabulary: Vocabulary) -> int:
+def _beside(message: _Message, vocabulary: Remembering) -> int:
     """Tokens of what few messages have: a name, words that were thought, calls of tools."""
     tokens = 0
     if message.name:
-        tokens += NAME_TOKENS + _sliced(message.name, vocabulary)
+        tokens += NAME_TOKENS + vocabulary.count(message.name)
     if message.reasoning_content:
-        tokens += _sliced(message.reasoning_content, vocabulary)
+        tokens += vocabulary.count(message.reasoning_content)
     if message.tool_calls:
-        tokens += sum([_sliced(text, vocabulary) for text in _calls(message.tool_calls) if text])
+        tokens += sum([vocabulary.count(text) for text in _calls(message.tool_calls) if text])
     return tokens
 
 
@@ -211,17 +203,3 @@ def _calls(calls: list[_Call]) -> list[str]:
                 given if isinstance(given, str) else msgspec.json.encode(given).decode(),
             ]
     return texts
-
-
-def _sliced(text: str, vocabulary: Vocabulary) -> int:
-    """Tokens of a text of any length."""
-    length = vocabulary.slice_chars
-    if len(text) > length:
-        return sum(_sliced(text[at : at + length], vocabulary) for at in range(0, len(text), length))
-    try:
-        return vocabulary.count(text)
-    except BaseException as error:
-        # A panic of a native core is no Exception; everything else of that rank must go on its way.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        return -(-len(text.encode("utf-8", "replace")) // 3)

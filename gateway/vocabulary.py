@@ -48,7 +48,8 @@ class Vocabulary(Protocol):
 
 
 class Remembering:
-    """A vocabulary that knows what it has counted lately: a chat sends its whole history with each message.
+    """A vocabulary that takes any text, and knows what it has counted lately: a chat sends its whole history with each
+    message.
 
     No text is kept: it is known again by its length and by Python's hash, whose key is drawn for each process.
     """
@@ -61,12 +62,21 @@ class Remembering:
         self._old: dict[tuple[int, int], int] = {}
 
     def count(self, text: str) -> int:
+        """Tokens of a text of any length. What the library cannot take is estimated."""
         length = len(text)
-        if length > _KEPT_CHARS_MAX:
-            return self._count(text)
-        name = hash(text), length
-        count = self._young.get(name)
-        return self._met_again(name, text) if count is None else count
+        if length > self.slice_chars:
+            return sum([self.count(text[at : at + self.slice_chars]) for at in range(0, length, self.slice_chars)])
+        try:
+            if length > _KEPT_CHARS_MAX:
+                return self._count(text)
+            name = hash(text), length
+            count = self._young.get(name)
+            return self._met_again(name, text) if count is None else count
+        except BaseException as error:
+            # A panic of a native core is no Exception; everything else of that rank must go on its way.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            return -(-len(text.encode("utf-8", "replace")) // 3)
 
     def _met_again(self, name: tuple[int, int], text: str) -> int:
         """The count of a text that is not among the young, and will be. What is not asked for grows old and is let go.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 from splintr import Tokenizer
 
@@ -39,6 +42,20 @@ async def test_a_long_request_is_estimated_from_its_bytes_and_hardly_below_its_t
     request = chat_request(text * (EXACT_BYTES_MAX // len(text) + 1))
     exact, estimated = await counting.exact(request, SMALL), await counting.estimate(request, SMALL)
     assert exact * 9 // 10 <= estimated <= 3 * exact
+
+
+async def test_a_long_chat_is_counted_off_the_event_loop(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    count_chat = counting._tokenizers.count_chat
+
+    def noted(*given: Any) -> int:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return count_chat(*given)
+
+    monkeypatch.setattr(counting._tokenizers, "count_chat", noted)
+    await counting.exact(chat_request("word " * 100), SMALL)
+    assert await counting.exact(chat_request("word " * 10_000), SMALL) > 10_000
+    assert seen == [True, False]
 
 
 async def test_tools_and_images_are_counted(counting: Counting) -> None:

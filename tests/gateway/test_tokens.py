@@ -94,7 +94,6 @@ async def test_long_texts_are_counted_off_the_event_loop(
     short, long = "word " * 100, "word " * 10_000
     assert await tokenizers.count_async(short) == count(short)
     assert await tokenizers.count_async(long) == count(long)
-    assert await tokenizers.count_chat_async(json.dumps([{"content": long}]).encode()) > 10_000
     assert [thread is threading.main_thread() for thread in seen][:2] == [True, False]
     assert threading.main_thread() not in seen[2:]
 
