@@ -57,6 +57,7 @@ _ALIASES: dict[str, tuple[Path, ...]] = {
     "web_searches": (("server_tool_use", "web_search_requests"), ("num_search_queries",)),
 }
 _TOPS = frozenset(path[0] for paths in _ALIASES.values() for path in paths)
+_USUAL = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _PLAIN = frozenset(("prompt", "completion", "total"))
 _ANTHROPIC = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
 _ESSENTIAL = frozenset(("prompt", "completion"))
@@ -79,6 +80,11 @@ def read(raw: Mapping[str, Any]) -> tuple[Counts, tuple[str, ...]]:
 
     A report whose input or output number is unusable is dropped as a whole: half a report would free the other half.
     """
+    if raw.keys() == _USUAL:  # what most backends send
+        prompt, completion, total = raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"]
+        whole = type(prompt) is type(completion) is type(total) is int
+        if whole and 0 <= prompt <= FIELD_MAX and 0 <= completion <= FIELD_MAX and 0 <= total <= FIELD_MAX:
+            return {"prompt": prompt, "completion": completion, "total": total}, ()
     counts: Counts = {}
     problems: list[str] = []
     for name, paths in _places(tuple([key for key in raw if key in _TOPS])):
@@ -110,7 +116,7 @@ def disjoint(counts: Counts, problems: tuple[str, ...] = ()) -> Report:
     """Turn collected numbers into parts that add up, each token in exactly one of them."""
     if counts.keys() == _PLAIN and counts["total"] == counts["prompt"] + counts["completion"]:
         usage = Usage(input=counts["prompt"], output=counts["completion"])
-        return Report(usage, True, True, tuple(dict.fromkeys(problems)))
+        return Report(usage, True, True, problems and tuple(dict.fromkeys(problems)))
     marks = list(problems)
     _fill_by_total(counts := dict(counts))
     parts = Usage(

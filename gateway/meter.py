@@ -116,7 +116,7 @@ class StreamMeter:
     @property
     def variant(self) -> str:
         """What sets the price beside the kind: the service tier that the reply names."""
-        return variant_of(self.service_tier)
+        return variant_of(self.service_tier) if self.service_tier else ""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -153,13 +153,16 @@ class StreamMeter:
         A report that is older than the last text cannot make the output smaller than what was counted; nor can one that
         speaks for one of several choices.
         """
-        counted = Usage(input=input_tokens, output=self._counted + text_tokens)
         report = self._so_far()
+        known = report is not None and report.input_known and self._output_sure(report)
+        if report is not None and known and self._choices == 1:
+            return Reading(report.usage, UsageSource.REPORTED, report.problems)
+        counted = Usage(input=input_tokens, output=self._counted + text_tokens)
         if report is None:
             return Reading(counted, UsageSource.COUNTED, self._problems)
-        if not (report.input_known and self._output_sure(report)):
+        if not known:
             return Reading(_filled(report, counted), UsageSource.COUNTED, report.problems)
-        if self._choices > 1 and self._speaks_for_one(report.usage.output_tokens, counted.output):
+        if self._speaks_for_one(report.usage.output_tokens, counted.output):
             return Reading(self._of_all(report, counted), UsageSource.COUNTED, (*report.problems, OF_ONE_CHOICE))
         return Reading(report.usage, UsageSource.REPORTED, report.problems)
 
