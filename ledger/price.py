@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 from ledger.usage import KINDS, TOKEN_KINDS, Usage
 
 PPM = 1_000_000
-_OUTPUT, _REASONING = KINDS.index("output"), KINDS.index("reasoning")
+_INPUT, _OUTPUT, _REASONING = (KINDS.index(kind) for kind in ("input", "output", "reasoning"))
 
 # A kind that has no price of its own is charged as the kind it is a special case of.
 _FALLBACK = {
@@ -116,6 +116,9 @@ class Price:
     def pico_of(self, usage: Usage, variant: str = "") -> int:
         """What these units cost in pico-USD, before factor and request price."""
         if self.plain is not None:
+            taken, given = usage.input, usage.output
+            if usage == Usage(taken, output=given):  # as most are: eleven parts of nothing need no arithmetic
+                return taken * self.plain[_INPUT] + given * self.plain[_OUTPUT]
             return sum(map(mul, astuple(usage), self.plain))
         tokens = usage.input_tokens
         return sum(amount * self.rate(kind, variant, tokens) for kind in KINDS if (amount := getattr(usage, kind)))
