@@ -77,17 +77,17 @@ class Books:
         clock = story.clock
         begun, first = clock.begun, clock.first
         self._poster.submit(
-            Settlement(
-                request_id=story.request_id,
-                wallet_id=admission.purse.wallet_id,
-                usage=usage,
-                source=reading.source,
-                amount=amount,
-                price_version=bill.price.version,
-                factor_ppm=bill.factor_ppm,
-                outcome=outcome,
-                at=datetime.now(UTC),
-                facts=facts,
+            Settlement(  # in the order of its fields: see `_ended`
+                story.request_id,
+                admission.purse.wallet_id,
+                usage,
+                reading.source,
+                amount,
+                bill.price.version,
+                bill.factor_ppm,
+                outcome,
+                datetime.now(UTC),
+                facts,
                 ttft_ms=round((first - begun) * 1000) if first else None,
                 duration_ms=round((time.monotonic() - begun) * 1000),
                 problems=reading.problems,
@@ -104,13 +104,9 @@ class Books:
             # A hold covers what is reckoned on the way, which leans upwards: less, and a usual answer outgrows it.
             self._output_seen.observe(candidate.model.id, max(usage.output_tokens, passed) // story.request.n)
         if reading.source is UsageSource.REPORTED:
-            self._learn(candidate, usage)
-
-    def _learn(self, candidate: Candidate, usage: Usage) -> None:
-        """How far the estimate of the input was off, by the only one who knows it."""
-        model = candidate.model.id
-        self._input_seen.observe(model, candidate.estimated, usage.input_tokens)
-        self._metrics.estimated(model, self._ratio)
+            # How far the estimate of the input was off, by the only one who knows it.
+            self._input_seen.observe(candidate.model.id, candidate.estimated, usage.input_tokens)
+            self._metrics.estimated(candidate.model.id, self._ratio)
 
     def _ratio(self, model: str) -> float:
         return self._input_seen.ratio_ppm(model) / PPM
@@ -168,25 +164,28 @@ def _consumed(story: Story) -> dict[str, int]:
 def _ended(pump: Pump, tier: str) -> Ended:
     story, admission = pump.story, pump.admission
     now, clock = time.monotonic(), story.clock
+    upstream_s = max(0.0, (clock.moved or now) - clock.sent) if clock.sent else None
+    first_s = clock.first - clock.begun if clock.first and admission is not None else None
+    # In the order of the fields: so many names would cost four times what the value does.
     return Ended(
-        at=time.time(),
-        request_id=story.request_id,
-        route=story.surface.route,
-        status=story.status,
-        code=story.code,
-        principal=story.principal,
-        tier=tier,
-        model=pump.model_id,
-        upstream=pump.upstream_name,
-        known_model=story.known_model,
-        asked_model=story.request.model[:_SHOWN],
-        streamed=story.request.stream,
-        outcome=story.outcome,
-        amount=story.amount,
-        tokens=story.tokens if admission is not None and admission.in_tokens else None,
-        reading=story.reading,
-        whole_s=now - clock.begun,
-        before_s=clock.sent - clock.begun,
-        upstream_s=max(0.0, (clock.moved or now) - clock.sent) if clock.sent else None,
-        first_s=clock.first - clock.begun if clock.first and admission is not None else None,
+        time.time(),
+        story.request_id,
+        story.surface.route,
+        story.status,
+        story.code,
+        story.principal,
+        tier,
+        pump.model_id,
+        pump.upstream_name,
+        story.known_model,
+        story.request.model[:_SHOWN],
+        story.request.stream,
+        story.outcome,
+        story.amount,
+        story.tokens if admission is not None and admission.in_tokens else None,
+        story.reading,
+        now - clock.begun,
+        clock.sent - clock.begun,
+        upstream_s,
+        first_s,
     )
