@@ -101,7 +101,7 @@ class Admitter:
 
     def tier_of(self, principal: Principal, catalog: Catalog) -> Tier:
         """The principal's tier; the default one where it was retired. Raises Refusal when there is none at all."""
-        tier = catalog.tier(principal.tier) or catalog.tier(self._default_tier)
+        tier = catalog.tiers.get(principal.tier) or catalog.tiers.get(self._default_tier)
         if tier is None:
             raise sentences.no_tier()
         return tier
@@ -121,7 +121,15 @@ class Admitter:
         for purse in purses_of(order, now):
             ticket = await self._counted(order, order.rules(purse.cost), ticket, request_id, idempotency, begun)
             ask = purse.ask(request_id, facts)
-            reply = await self._hold(purse, ask, ticket)
+            try:
+                reply = await self._teller.open(ask)
+                if reply.status is HoldStatus.UNKNOWN and purse.in_tokens:
+                    reply = await self._in_a_fresh_wallet(ask)
+            except BaseException as failure:
+                await self._take_back(ticket)
+                if isinstance(failure, BankUnavailable):
+                    raise ledger_away() from None
+                raise
             if reply.status is HoldStatus.OK:
                 cap = _output_cap(order, request, purse, reply)
                 tier, url = order.terms.tier, order.terms.url
@@ -155,7 +163,11 @@ class Admitter:
         if tier.max_context is not None:
             check_asked(tier, terms.model, terms.url, tokens=foreseen.input_tokens)
         least = min(asked_output or OUTPUT_LEAST, OUTPUT_LEAST) * request.n
-        return Order(principal, terms, candidates, self._reserve(request, terms), least)
+        reserve = 0  # what was asked, what the model usually gives, what the tier and model allow
+        if surface.has_output:
+            usual = self._output_seen.expected(terms.model.id)
+            reserve = output_reserve(request.n, usual, asked_output, terms.output_max)
+        return Order(principal, terms, candidates, reserve, least)
 
     async def _foreseen(self, request: Request, terms: Terms) -> tuple[Usage, int]:
         """What the request will consume on these terms, and its input tokens before what we learnt was applied."""
@@ -167,13 +179,6 @@ class Admitter:
             return replace(foreseen, input=await surface.count(request, model, self._counting)), estimated
         expected = self._input_seen.correct(model.id, foreseen.input)
         return foreseen if expected == foreseen.input else replace(foreseen, input=expected), estimated
-
-    def _reserve(self, request: Request, terms: Terms) -> int:
-        """Output tokens to set aside: what was asked, what the model usually gives, what the tier and model allow."""
-        if not terms.surface.has_output:
-            return 0
-        usual = self._output_seen.expected(terms.model.id)
-        return output_reserve(request.n, usual, request.asked_output, terms.output_max)
 
     async def _counted(
         self, order: Order, rules: Rules, earlier: Ticket | None, request_id: UUID, idempotency: str, begun: float
@@ -197,19 +202,10 @@ class Admitter:
             raise sentences.denied(answer, order.tier, order.url)
         return answer
 
-    async def _hold(self, purse: Purse, ask: HoldAsk, ticket: Ticket) -> HoldReply:
-        try:
-            reply = await self._teller.open(ask)
-            if reply.status is HoldStatus.UNKNOWN and purse.in_tokens:
-                await self._bank.open_wallet(purse.wallet_id, TOKENS)
-                reply = await self._teller.open(ask)
-            return reply
-        except BankUnavailable:
-            await self._take_back(ticket)
-            raise ledger_away() from None
-        except BaseException:
-            await self._take_back(ticket)
-            raise
+    async def _in_a_fresh_wallet(self, ask: HoldAsk) -> HoldReply:
+        """The reply where the caller's wallet of tokens had yet to be opened."""
+        await self._bank.open_wallet(ask.wallet_id, TOKENS)
+        return await self._teller.open(ask)
 
     async def _take_back(self, ticket: Ticket) -> None:
         """Undo the windows; if Redis has just gone away, the slot frees itself and the windows pass."""
@@ -233,16 +229,16 @@ def _facts(order: Order, request: Request) -> CallFacts:
     principal, terms = order.principal, order.terms
     model = terms.model
     return CallFacts(
-        user_id=principal.user_id,
-        tier=terms.tier.name,
-        model=model.id,
-        route=terms.surface.route,
-        upstream=model.upstream,
-        key_id=principal.key_id,
-        task=principal.task,
-        chat_id=principal.chat_id,
-        message_id=principal.message_id,
-        streamed=request.stream,
+        principal.user_id,
+        terms.tier.name,
+        model.id,
+        terms.surface.route,
+        model.upstream,
+        principal.key_id,
+        principal.task,
+        principal.chat_id,
+        principal.message_id,
+        request.stream,
     )
 
 

@@ -128,7 +128,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
 Request = ChatRequest | EmbeddingsRequest
 
 
-def parse_chat(body: bytes) -> ChatRequest:
+def parse_chat(body: bytes, content_type: str = "") -> ChatRequest:
     """Read a chat completion request. Raises BadRequest."""
     fields = split(body)
     messages = list_of(fields, "messages", required=True)
@@ -141,7 +141,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         stream="stream" in fields and bool(read(fields, "stream", bool, "true or false")),
         n=(whole(fields, "n", CHOICES_MAX) or 1) if "n" in fields else 1,
         asked_output=_asked_output(fields),
-        include_usage=usage_wanted(fields),
+        include_usage="stream_options" in fields and usage_wanted(fields),
         features=_features(fields, tools, media),
         media=media,
         messages=messages,

@@ -10,16 +10,11 @@ from gateway.call import ChatRequest
 from gateway.counting import Counting
 from gateway.envelope import ChatEnvelope
 from gateway.filter import StreamFilter
-from gateway.meter import Count, StreamMeter, meter_reply
+from gateway.meter import Count, StreamMeter, read_whole
 from gateway.surface import Cost, Surface
 from ledger.usage import Usage
 
 _REASONING = re.compile(r"(?:o\d|gpt-[5-9])")  # OpenAI refuses max_tokens for these: "use max_completion_tokens"
-
-
-def parse(body: bytes, content_type: str = "") -> ChatRequest:
-    """Read a request. Raises BadRequest."""
-    return call.parse_chat(body)
 
 
 def rewrite(request: ChatRequest, model: str, output_cap: int | None) -> bytes:
@@ -46,14 +41,14 @@ def tap(request: ChatRequest, count: Count, cost: Cost, event_bytes_max: int) ->
 
 def whole(request: ChatRequest, body: bytes, content_type: str, count: Count) -> StreamMeter:
     """The meter of a whole reply."""
-    return meter_reply(body, count)
+    return read_whole(StreamMeter(count), body)
 
 
 SURFACE = Surface(
     route="chat.completions",
     path="/chat/completions",
     kind="chat",
-    parse=parse,
+    parse=call.parse_chat,
     rewrite=rewrite,
     foresee=foresee,
     count=count,

@@ -107,8 +107,6 @@ class _StreamOptions(msgspec.Struct, gc=False):
 
 def usage_wanted(fields: Fields) -> bool:
     """Whether `stream_options` asks for usage. Raises BadRequest."""
-    if "stream_options" not in fields:
-        return False
     options = read(fields, "stream_options", _StreamOptions, "an object")
     return bool(options and options.include_usage)
 

@@ -81,7 +81,7 @@ class Order(Struct, frozen=True):
         windows = self.terms.windows
         if not windows:
             return ()
-        tokens, reserve = self.foreseen.input_tokens, self.reserve
+        tokens, reserve = self.candidates[0].bill.foreseen.input_tokens, self.reserve
         parts = {
             "requests": 1,
             "input_tokens": tokens,

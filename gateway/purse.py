@@ -69,7 +69,7 @@ class Purse(Struct, frozen=True):
     @property
     def cost(self) -> int:
         """What a window that counts money counts: nano-USD."""
-        return 0 if self.in_tokens else self.wanted
+        return 0 if self.currency == TOKENS else self.wanted
 
     def ask(self, request_id: UUID, facts: CallFacts) -> HoldAsk:
         """The question to the bank."""
@@ -138,7 +138,10 @@ def _money(order: Order, now: datetime) -> Purse:
     plan = money_of(principal, tier) if tier.allowance is not None or principal.group is not None else None
     if order.terms.surface.free:
         return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, 0, 0)
-    caps = caps_of(principal, now) if _is_capped(principal) else ()
+    limits = principal.limits
+    # Where there may be a budget beside the wallet, the running period has to be found.
+    capped = principal.group is not None or (limits is not None and limits.budget is not None)
+    caps = caps_of(principal, now) if capped else ()
     if tier.unlimited:
         # The house pays, and no wallet: what a key may cost bounds it all the same, a member's share of a wallet not.
         caps = tuple(cap for cap in caps if cap.of == "key")
@@ -146,11 +149,6 @@ def _money(order: Order, now: datetime) -> Purse:
     wanted = _dearest(order.candidates, _first_share(order))
     minimum = min(wanted, _dearest(order.candidates, order.least))
     return Purse(principal.wallet_id, CURRENCY, plan, order.candidates, wanted, minimum, caps)
-
-
-def _is_capped(principal: Principal) -> bool:
-    """Whether there may be a budget beside the wallet, for which the running period has to be found."""
-    return principal.group is not None or (principal.limits is not None and principal.limits.budget is not None)
 
 
 def _house(order: Order, money: Purse, now: datetime) -> Purse | None:

@@ -15,7 +15,6 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from gateway import dialect, payment
-from gateway.admission import Admitter
 from gateway.pump import Pump
 from ledger import hold as hold_rules
 from ledger import holds_sql
@@ -81,13 +80,13 @@ def _full_limit_per_replica() -> list[Patch]:
 
 
 def _hold_not_checked() -> list[Patch]:
-    hold = Admitter._hold
+    hold = Teller.open
 
-    async def unchecked(self: Admitter, purse: Any, ask: Any, ticket: Any) -> Any:
-        reply = await hold(self, purse, replace(ask, wanted=0, minimum=0), ticket)
+    async def unchecked(self: Teller, ask: Any) -> Any:
+        reply = await hold(self, replace(ask, wanted=0, minimum=0))
         return replace(reply, amount=ask.wanted)
 
-    return [patch.object(Admitter, "_hold", unchecked)]
+    return [patch.object(Teller, "open", unchecked)]
 
 
 def _forward_past_the_hold() -> list[Patch]:

@@ -10,7 +10,8 @@ import pytest
 
 from config.catalog import Model
 from gateway.call import BadRequest
-from gateway.chat import SURFACE, count, foresee, parse, rewrite, tap, whole
+from gateway.call import parse_chat as parse
+from gateway.chat import SURFACE, count, foresee, rewrite, tap, whole
 from gateway.counting import EXACT_BYTES_MAX, Counting
 from gateway.meter import Reading
 from gateway.tokens import Tokenizers
