@@ -17,14 +17,14 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from farebox.cycle import Cycle
-from gateway.downstream import CALLER, WRITE
+from gateway.downstream import CALLER, WHOLE, WRITE
 
 _HEAD_S = 30.0
 _HEAD_BYTES_MAX = 65_536
 _WAITING_MAX = 8  # requests behind a running one; more are not read, and then nobody sees that the caller leaves
 _URL_KEPT = 128  # bytes of an address that may be kept for the next who asks for it
 _VERSIONS = ("1.0", "1.1")
-_EXTENSIONS: dict[str, object] = {WRITE: {}}
+_EXTENSIONS: dict[str, object] = {WRITE: {}, WHOLE: {}}
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 26\r\nconnection: close\r\n\r\nThe headers are too large."
@@ -69,7 +69,7 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._pending > _HEAD_BYTES_MAX:
             self._refuse(_TOO_LARGE)
-        elif self._answering():
+        elif self.cycle is not None and not self.cycle.response_complete:
             self._due, self._hurried = 0.0, False
         elif not self._hurried:
             self._hurry()
@@ -120,7 +120,8 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._begin(self.pipeline.pop()[0])
         else:
@@ -148,9 +149,6 @@ class Connection(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.write(reply)
             self.transport.close()
-
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
 
     def _replying(self) -> bool:
         running = self._running  # not the last one that came: that may wait behind it

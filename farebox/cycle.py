@@ -1,6 +1,7 @@
 """One request and its reply on a caller's connection: uvicorn's, with a shorter way in and out.
 
-A stream's pieces may leave without a message each: who sends ``farebox.write`` behind a head finds ``write`` in it.
+A reply in one piece may come as one message: its head, with the body under ``farebox.whole``. A stream's pieces may
+leave without a message each: who sends ``farebox.write`` behind a head finds ``write`` in it.
 Headers come checked from ``gateway/headers.py``; here the whole head is looked at once more instead of every field.
 What is not usual goes uvicorn's own way.
 """
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from gateway.downstream import WRITE
+from gateway.downstream import WHOLE, WRITE
 
 _BODILESS = (204, 304)
 
@@ -33,8 +34,7 @@ class Line(Protocol):
 class _Nobody:
     """Stands for the event of a request of which nobody waits to hear."""
 
-    def set(self) -> None:
-        """Nobody hears it."""
+    set = staticmethod(bool)  # nobody hears it: does nothing, and without a frame
 
 
 _NOBODY: Any = _Nobody()
@@ -112,7 +112,8 @@ class Cycle(RequestResponseCycle):
         """See ``Caller``. That a caller leaves is seen only while its connection is read."""
         self._tell = tell
         if tell is not None:
-            self.flow.resume_reading()
+            if self.flow.read_paused:
+                self.flow.resume_reading()
             if self.disconnected:
                 self.gone()
 
@@ -141,6 +142,8 @@ class Cycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected or not self._written(message):
             await super().send(message)
+        if WHOLE in message and not self.response_complete:
+            await self.send({"type": "http.response.body", "body": message[WHOLE]})
 
     def write(self, piece: bytes) -> bool:
         """A piece of a stream, at once. False: it was not taken, and is for ``send``."""
@@ -155,7 +158,8 @@ class Cycle(RequestResponseCycle):
         """Whether the message was usual, and has left."""
         kind = message["type"]
         if kind == "http.response.start":
-            return not self.response_started and self._began(message["status"], message.get("headers", []))
+            headers, body = message.get("headers", []), message.get(WHOLE)
+            return not self.response_started and self._began(message["status"], headers, body)
         if kind == WRITE:
             message["write"] = self.write
             return True
@@ -180,8 +184,9 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
 
-    def _began(self, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether the head is one for this class to write: it has left, or waits for its body."""
+    def _began(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | None) -> bool:
+        """Whether the head is one for this class to write: it has left, with its whole body where that is given, or
+        waits for it."""
         if status in _BODILESS or not self.keep_alive or self.scope["method"] == "HEAD":
             return False
         fields = [*self.default_headers, *headers]
@@ -198,7 +203,11 @@ class Cycle(RequestResponseCycle):
             self.transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n" % (STATUS_LINE[status], lines))
         else:
             self.chunked_encoding, self.expected_content_length = False, int(length)
-            self._waiting = b"%b%b\r\n" % (STATUS_LINE[status], lines)
+            head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
+            if body is not None and len(body) == self.expected_content_length:
+                self._whole(head + body)
+            else:
+                self._waiting = head
         return True
 
 

@@ -68,7 +68,7 @@ class Answer:
 
     async def _reply(self, status: int, headers: Headers, body: bytes) -> None:
         self._story.phase = Phase.SENDING
-        await send_reply(self._send, status, headers, body)
+        await send_reply(self._scope, self._send, status, headers, body)
         self._is_whole()
 
     async def _put(self, data: bytes, *, more: bool) -> None:

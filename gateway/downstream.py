@@ -25,6 +25,9 @@ Headers = list[tuple[bytes, bytes]]
 WRITE = "farebox.write"
 """The extension of a server whose streams can be written without a message for each piece (docs/architecture.md)."""
 
+WHOLE = "farebox.whole"
+"""The extension of a server that takes a reply in one message: its head, with the body under this name."""
+
 CALLER = "farebox.caller"
 """The extension of a server that says of its caller more than ASGI does: in the scope's, a weak reference to a
 ``Caller``."""
@@ -149,9 +152,17 @@ async def write_of(scope: Scope, send: Send) -> Write | None:
     return asked.get("write")
 
 
-async def send_reply(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """One whole reply."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+def send_reply(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> Awaitable[None]:
+    """One whole reply, to be awaited."""
+    head: Message = {"type": "http.response.start", "status": status, "headers": headers}
+    if WHOLE in scope.get("extensions", ()):
+        head[WHOLE] = body
+        return send(head)
+    return _send_both(send, head, body)
+
+
+async def _send_both(send: Send, head: Message, body: bytes) -> None:
+    await send(head)
     await send({"type": "http.response.body", "body": body})
 
 

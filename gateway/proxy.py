@@ -86,10 +86,10 @@ class Proxy:
         except CallerLeft:
             return
         except Refusal as refusal:
-            return await self._refuse(send, refusal, request_id)
+            return await self._refuse(scope, send, refusal, request_id)
         except Exception:
             _log.exception("call failed before admission", extra={"request_id": str(request_id)})
-            return await self._refuse(send, internal(), request_id)
+            return await self._refuse(scope, send, internal(), request_id)
         pump = Pump(story, scope, send, self._house)
         caller = caller_of(scope)
         if caller is not None:
@@ -116,10 +116,10 @@ class Proxy:
                 pump.caller_left()
         await pump.wait()
 
-    async def _refuse(self, send: Send, refusal: Refusal, request_id: UUID) -> None:
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal, request_id: UUID) -> None:
         self._house.books.refused(self._surface.route, refusal, request_id)
         self._house.voice.put(refusal)
-        await send_reply(send, *self._surface.envelope.reply(refusal, str(request_id)))
+        await send_reply(scope, send, *self._surface.envelope.reply(refusal, str(request_id)))
 
     async def _received(self, scope: Scope, receive: Receive, request_id: UUID) -> Story:
         begun = time.monotonic()

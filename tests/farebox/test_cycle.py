@@ -11,7 +11,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from farebox.cycle import Cycle
-from gateway.downstream import WRITE
+from gateway.downstream import WHOLE, WRITE
 
 DATE = (b"date", b"today")
 
@@ -63,6 +63,47 @@ async def test_a_whole_reply_is_written_with_its_length() -> None:
     written = await talk.reply(200, [(b"x-request-id", b"1"), (b"content-length", b"2")], b"ok")
     assert written == b"HTTP/1.1 200 OK\r\ndate: today\r\nx-request-id: 1\r\ncontent-length: 2\r\n\r\nok"
     assert talk.cycle.response_complete and talk.ended == 1 and not talk.line.closed
+
+
+async def in_one(talk: Talk, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+    await talk.cycle.send({"type": "http.response.start", "status": status, "headers": headers, WHOLE: body})
+    return talk.line.written
+
+
+@pytest.mark.parametrize("headers", [[(b"content-length", b"2")], [], [(b"connection", b"close")], [(b"X-Name", b"1")]])
+@pytest.mark.parametrize(("method", "status", "keep_alive"), [("POST", 200, True), ("POST", 404, False)])
+async def test_a_reply_in_one_message_is_written_as_one_in_two(
+    headers: list[tuple[bytes, bytes]], method: str, status: int, keep_alive: bool
+) -> None:
+    one, two = Talk(method, keep_alive), Talk(method, keep_alive)
+    assert await in_one(one, status, headers, b"ok") == await two.reply(status, headers, b"ok")
+    assert one.cycle.response_complete and one.ended == 1 and one.line.closed == two.line.closed
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("POST", 204)])
+async def test_a_reply_in_one_message_that_can_have_no_body_gets_none(method: str, status: int) -> None:
+    talk = Talk(method)
+    assert (await in_one(talk, status, [], b"")).endswith(b"date: today\r\n\r\n") and talk.cycle.response_complete
+
+
+@pytest.mark.parametrize("body", [b"", b"too long"])
+async def test_a_reply_in_one_message_is_as_long_as_it_says(body: bytes) -> None:
+    talk = Talk()
+    with pytest.raises(RuntimeError):
+        await in_one(talk, 200, [(b"content-length", b"2")], body)
+    assert not talk.cycle.response_complete
+
+
+async def test_a_reply_in_one_message_waits_for_a_caller_who_does_not_read_and_not_for_one_who_left() -> None:
+    talk, gone = Talk(), Talk()
+    talk.flow.pause_writing()
+    sending = asyncio.ensure_future(in_one(talk, 200, [(b"content-length", b"2")], b"ok"))
+    await asyncio.sleep(0.01)
+    assert talk.line.written == b""
+    talk.flow.resume_writing()
+    assert (await sending).endswith(b"\r\n\r\nok")
+    gone.cycle.disconnected = True
+    assert await in_one(gone, 200, [(b"content-length", b"2")], b"ok") == b""
 
 
 async def test_a_stream_is_written_in_chunks() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.downstream import (
     CALLER,
+    WHOLE,
     WRITE,
     CallerLeft,
     Message,
@@ -206,17 +207,18 @@ async def test_until_gone_passes_over_everything_else() -> None:
     assert (await receive())["type"] == "never looked at"
 
 
-async def test_a_reply_is_two_messages() -> None:
+async def test_a_reply_is_two_messages_or_one_where_the_server_takes_it_so() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await send_reply(send, 200, [(b"a", b"b")], b"body")
-    assert sent == [
-        {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]},
-        {"type": "http.response.body", "body": b"body"},
-    ]
+    head = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
+    await send_reply({}, send, 200, [(b"a", b"b")], b"body")
+    assert sent == [head, {"type": "http.response.body", "body": b"body"}]
+    sent.clear()
+    await send_reply({"extensions": {WHOLE: {}}}, send, 200, [(b"a", b"b")], b"body")
+    assert sent == [{**head, WHOLE: b"body"}]
 
 
 async def test_a_server_with_a_shorter_way_to_write_is_asked_for_it() -> None:

@@ -47,7 +47,7 @@ class Metered:
     """Stands for a metered endpoint."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_reply(send, 200, [(b"content-type", b"text/plain")], b"metered")
+        await send_reply(scope, send, 200, [(b"content-type", b"text/plain")], b"metered")
 
 
 def app(health: Health | None = None, metrics: Metrics | None = None) -> App:
