@@ -29,7 +29,7 @@ ANTHROPIC = "anthropic"
 """The capability of an upstream that speaks Anthropic's own way: its key in a header of its own, its version said."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """One backend. ``headers`` are lower-case pairs sent with every call; neither they nor the key show in a repr.
     ``auth`` is where the key stands: as a bearer, or under Anthropic's name, and then with its API's version.
@@ -41,9 +41,6 @@ class Target:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     auth: Auth = "bearer"
     allow_private: bool = False
-
-    def __hash__(self) -> int:
-        return hash(self.name)  # looked up for each call
 
     @classmethod
     def of(
@@ -61,10 +58,6 @@ class Target:
         auth: Auth = "x-api-key" if ANTHROPIC in capabilities else "bearer"
         url, fixed = _checked_url(name, base_url), _checked_headers(name, headers or {}, auth)
         return cls(name, url, api_key, fixed, auth, allow_private)
-
-    def url(self, path: str) -> str:
-        """The absolute address of a path such as ``/chat/completions`` under the base."""
-        return self.base_url + path
 
 
 def _checked_url(name: str, base_url: str) -> str:

@@ -70,13 +70,15 @@ class Body(Protocol):
 
     async def read(self) -> bytes: ...
 
+    def whole(self) -> bytes | None: ...
+
     async def flow(self, sink: Sink) -> bool: ...
 
     def abort(self) -> None: ...
 
 
 class Reply:
-    """A response whose head has come: status, raw headers, and the body on demand.
+    """A response whose head has come: status, headers (names in lower case), and the body on demand.
 
     Read it to the end or ``close()`` it. What is neither read nor taken by the sink of ``flow`` stays with the backend,
     apart from a buffer of some 128 KiB.
@@ -89,11 +91,11 @@ class Reply:
         self.headers = headers
         said = dict.fromkeys(_READ, b"")
         for name, value in headers:
-            if (name := name.lower()) in said:
+            if name in said:
                 said[name] = b"%b, %b" % (said[name], value) if said[name] else value
-        content_type, *encodings = said.values()
+        content_type, encoding, transfer = said.values()
         self.content_type = content_type.decode("latin-1")
-        self.encodings = encodings  # of the content and of the transfer
+        self.encodings = encoding.strip().lower(), transfer.strip().lower()  # of the content and of the transfer
         media_type = self.content_type.partition(";")[0].strip().lower()
         self.is_event_stream = media_type == "text/event-stream"
         self._body = body
@@ -114,8 +116,13 @@ class Reply:
             raise _failure(exc) from exc
 
     async def read_all(self, limit: int, arrived: Callable[[], None] = lambda: None) -> bytes:
-        """The whole body of at most ``limit`` bytes; ``arrived`` hears of each piece. Raises TooLarge (and closes),
-        UpstreamFailure."""
+        """The whole body of at most ``limit`` bytes; ``arrived`` hears of each piece that is waited for. Raises
+        TooLarge (and closes), UpstreamFailure."""
+        whole = self._body.whole()
+        if whole is not None:
+            if len(whole) > limit:
+                raise TooLarge(limit)
+            return whole
         pieces: list[bytes] = []
         room = limit
         try:
@@ -169,7 +176,7 @@ class Upstreams:
         """
         transport = self._transports[target.allow_private]
         try:
-            exchange = await transport.open(method, target.url(path), headers, body, connect_timeout_s)
+            exchange = await transport.open(method, target.base_url + path, headers, body, connect_timeout_s)
         except _FAILURES as exc:
             raise _failure(exc) from exc
         return _checked(Reply(exchange.status, exchange.headers, exchange))
@@ -182,7 +189,7 @@ class Upstreams:
 
 def _checked(reply: Reply) -> Reply:
     """The reply if it is one the gateway can read; otherwise it is closed and UpstreamFailure is raised."""
-    encoding, transfer = (said.strip().lower() for said in reply.encodings)
+    encoding, transfer = reply.encodings
     if encoding not in (b"", b"identity") or transfer not in (b"", b"chunked"):
         reply.close()
         raise UpstreamFailure("encoding", f"content-encoding {encoding!r}, transfer-encoding {transfer!r}")

@@ -25,6 +25,7 @@ READ_BUFFER_BYTES = 131_072  # reading from the socket stops above it until the 
 SEND_SLICE_BYTES = 131_072
 BODY_AS_ONE_BYTES_MAX = 1 << 20  # a longer one is sent in slices: other calls get their turn between them
 _WITHOUT_BODY = (204, 304)
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class Broken(Exception):
@@ -36,7 +37,7 @@ class Lost(Exception):
 
 
 class Exchange:
-    """One request and its reply: the head once it is here, the body on demand or as it comes.
+    """One request and its reply: the head once it is here (names in lower case), the body on demand or as it comes.
 
     ``release`` is told when the connection can serve somebody else (True), or is not to be used again.
     """
@@ -86,6 +87,10 @@ class Exchange:
             await self._news()
         return self._taken()
 
+    def whole(self) -> bytes | None:
+        """What nobody has taken of the body, where all of it is here; None while more is to come, or was lost."""
+        return self._taken() if self._ended else None
+
     async def flow(self, sink: Sink) -> bool:
         """Hand each piece of the body to ``sink`` in the step in which it comes; True once the sink has enough, False
         at the body's proper end. Raises Broken or Lost, after what came before, and what the sink raises. Cancelling
@@ -110,7 +115,7 @@ class Exchange:
     # For the wire -------------------------------------------------------------------------------------------------
 
     def arrived(self) -> None:
-        """All that one read of the socket gave is here."""
+        """All that one read of the socket gave of the body is here."""
         waiter, sink = self._waiter, self._sink
         if waiter is None or waiter.done():
             return
@@ -189,12 +194,15 @@ class Wire(asyncio.Protocol):
     def end(self, error: Exception | None) -> None:
         """The exchange is over; its connection can serve another one only if nothing is left of this one."""
         exchange, self._exchange = self._exchange, None
-        sent = self._sent()
+        # A backend that answers before it has all of the request may never take the rest of it, nor what would come
+        # behind it.
+        sent = self._sending is None or self._sending.done()
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
         if exchange is not None:
             again = error is None and sent and not self._unframed and bool(self._parser.should_keep_alive())
+            again = again and self.transport is not None and not self.transport.get_write_buffer_size()
             if not again:
                 self.abort()
             exchange.over(error)
@@ -257,16 +265,19 @@ class Wire(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return self.abort()
-        if not exchange.status:
+        status = exchange.status
+        if not status:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-            if not exchange.status and self._head_bytes > HEAD_BYTES_MAX:
+            if not status and not exchange.status and self._head_bytes > HEAD_BYTES_MAX:
                 raise Broken("the head is too large")
         except (httptools.HttpParserError, Broken) as exc:
             self._broke(exc)
         if exchange.pieces:
             exchange.arrived()
+        elif not status:
+            exchange.wake()
 
     def pause_writing(self) -> None:
         """The backend takes no more for now."""
@@ -285,13 +296,13 @@ class Wire(asyncio.Protocol):
             raise Broken("more came than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field of the head; those behind the body are read past."""
+        """A field of the head, its name in lower case; those behind the body are read past."""
         exchange = self._exchange
         if exchange is None or exchange.status:
             return
         if len(name) + len(value) > HEAD_FIELD_BYTES_MAX or len(exchange.headers) >= HEAD_FIELDS_MAX:
             raise Broken("the head is too large")
-        exchange.headers.append((name, value))
+        exchange.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is here."""
@@ -304,8 +315,7 @@ class Wire(asyncio.Protocol):
             exchange.headers, self._interim = [], True
             return
         exchange.status = status
-        self._unframed = status not in _WITHOUT_BODY and not any(map(_frames, exchange.headers))
-        exchange.wake()
+        self._unframed = status not in _WITHOUT_BODY and _FRAMING.isdisjoint(dict(exchange.headers))
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; the exchange hears of it when all of this read is parsed."""
@@ -324,7 +334,8 @@ class Wire(asyncio.Protocol):
         if self._interim:
             self._interim = False
         else:
-            self.go_on()
+            if self._paused:
+                self.go_on()
             self.end(None)
 
     # Sending ------------------------------------------------------------------------------------------------------
@@ -342,12 +353,6 @@ class Wire(asyncio.Protocol):
         except Exception as error:
             self.end(Lost(f"{type(error).__name__}: {error}"))
 
-    def _sent(self) -> bool:
-        """Whether all of the request has left. A backend that answers before may never take the rest of it, nor what
-        would come behind it."""
-        done = self._sending is None or self._sending.done()
-        return done and self.transport is not None and not self.transport.get_write_buffer_size()
-
     async def _room(self) -> None:
         if self._may_write is None:
             return await asyncio.sleep(0)
@@ -358,7 +363,3 @@ class Wire(asyncio.Protocol):
         cause: Any = exc.__context__ if isinstance(exc, httptools.HttpParserCallbackError) else exc
         self.end(cause if isinstance(cause, Broken) else Broken(type(exc).__name__))
         self.abort()
-
-
-def _frames(field: tuple[bytes, bytes]) -> bool:
-    return field[0].lower() in (b"content-length", b"transfer-encoding")

@@ -197,6 +197,9 @@ class _Stream(http.BodyStream):
             return b""
         raise http.TransportError("the connection was reset")
 
+    def whole(self) -> bytes | None:
+        return self._taken() if self._ended and not self.aborted else None
+
     async def flow(self, sink: http.Sink) -> bool:
         while data := await self.read():
             if not sink(data):

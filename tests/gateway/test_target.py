@@ -7,9 +7,8 @@ import pytest
 from gateway.target import Target
 
 
-def test_a_path_is_put_below_the_base() -> None:
-    target = Target.of("a", "https://models.example/openai/v1/")
-    assert target.url("/chat/completions") == "https://models.example/openai/v1/chat/completions"
+def test_a_base_ends_where_a_path_begins() -> None:
+    assert Target.of("a", "https://models.example/openai/v1/").base_url == "https://models.example/openai/v1"
 
 
 def test_headers_become_lower_case_pairs() -> None:

@@ -73,6 +73,48 @@ async def test_a_whole_reply_leaves_the_connection_for_the_next_one() -> None:
     assert not talk.line.aborted, "an exchange that is over has no say about the connection"
 
 
+async def test_a_body_that_is_here_to_its_end_is_taken_without_waiting() -> None:
+    talk = Talk()
+    talk.wire.data_received(CHUNKED + b"1\r\na\r\n")
+    assert talk.exchange.whole() is None
+    talk.wire.data_received(b"1\r\nb\r\n0\r\n\r\n")
+    assert talk.exchange.whole() == b"ab"
+    assert await talk.exchange.read() == b"" and talk.exchange.whole() == b""
+    lost = Talk()
+    lost.wire.data_received(HEAD + b"o")
+    lost.wire.connection_lost(None)
+    assert lost.exchange.whole() is None and await lost.exchange.read() == b"o"
+
+
+async def test_a_reader_waits_on_while_nothing_but_framing_comes() -> None:
+    talk, basin = Talk(), Basin()
+    talk.wire.data_received(CHUNKED)
+    await talk.exchange.head()
+    reading = asyncio.ensure_future(talk.exchange.read())
+    await asyncio.sleep(0)
+    talk.wire.data_received(b"1")
+    await asyncio.sleep(0)
+    talk.wire.data_received(b"\r\na\r\n")
+    assert await reading == b"a"
+    flow = await flowing(talk, basin)
+    for data in (b"1\r\n", b"b", b"\r\n0\r\n\r\n"):
+        talk.wire.data_received(data)
+    assert not await flow and basin.taken == [b"b"]
+
+
+async def test_a_head_is_told_of_before_its_body_and_has_its_names_in_lower_case() -> None:
+    talk = Talk()
+    waiting = asyncio.ensure_future(talk.exchange.head())
+    await asyncio.sleep(0)
+    talk.wire.data_received(b"HTTP/1.1 200 OK\r\nContent-")
+    await asyncio.sleep(0)
+    talk.wire.data_received(b"Length: 2\r\n\r\n")
+    await waiting
+    assert talk.exchange.headers == [(b"content-length", b"2")] and talk.exchange.pieces == []
+    talk.wire.data_received(b"ok")
+    assert talk.released == [True], "a length is one however its name is spelt"
+
+
 async def test_pieces_are_read_as_they_come_and_joined_where_they_wait() -> None:
     talk = Talk()
     talk.wire.data_received(CHUNKED + b"1\r\na\r\n1\r\nb\r\n")
