@@ -303,7 +303,7 @@ async def open_gateway(
             catalog,
             met_max=limits.keys_cached,
         )
-        gate = Gate(limits.streams_max, lambda: len(pulse.pumps))
+        gate = Gate(limits.streams_max, pulse.pumps.__len__)
         metered: dict[str, Endpoint] = {
             f"/v1{surface.path}": Proxy(surface, house, identity, gate, catalog, limits, uploads)
             for surface in SURFACES

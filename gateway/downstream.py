@@ -8,7 +8,7 @@ some servers and with one at others; both are the same to us, and leaving is lea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, MutableMapping
 from typing import Any, Protocol
 
 from gateway.errors import Refusal
@@ -59,6 +59,17 @@ def caller_of(scope: Scope) -> Caller | None:
     """What the server says of its caller; None from a server that speaks plain ASGI."""
     known = scope.get("extensions", {}).get(CALLER)
     return None if known is None else known()
+
+
+def body_at_hand(caller: Caller | None, named: Container[bytes], bytes_max: int) -> bytes | None:
+    """The whole request body where the server has it, without waiting. None: it is still to come, or one of the names
+    in its head has to be looked at, and is for ``read_body``. Raises Refusal (request_too_large)."""
+    if caller is None or b"content-encoding" in named:
+        return None
+    body = caller.take_body()
+    if body is not None and len(body) > bytes_max:
+        raise _too_large(bytes_max, _BODY)
+    return body
 
 
 async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:

@@ -42,15 +42,15 @@ class Forwarder:
         surface: Surface,
         request: Request,
         candidate: Candidate,
+        patience: Patience,
         *,
         request_id: str,
         headers: Headers,
         output_cap: int | None,
         sent: Sent,
     ) -> Awaitable[Reply]:
-        """The head of the candidate's reply, to be awaited. ``sent`` is told when the request leaves, and of each piece
-        of one that lies on disk. Raises UpstreamFailure."""
-        patience = self.patience(candidate)
+        """The head of the candidate's reply, to be awaited, with the patience that was just asked for. ``sent`` is told
+        when the request leaves, and of each piece of one that lies on disk. Raises UpstreamFailure."""
         target = self._target(candidate.model.upstream)
         body = surface.rewrite(request, candidate.model.upstream_model, output_cap)
         outgoing = to_upstream(headers, target, request_id)

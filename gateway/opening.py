@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gateway.forward import Forwarder
@@ -27,6 +27,8 @@ async def opened(
         others = len(candidates) > 1 and retries > 0
         try:
             reply = await _asked(story, request_id, payment, candidates[0], forwarder)
+            # A backend that answers has all it wants of the request.
+            story.clock.head = story.clock.moved = story.clock.whole = time.monotonic()
             if not others or (reply.status < 500 and reply.status != 429):
                 return reply
             reply.close()
@@ -41,21 +43,22 @@ async def opened(
             candidates.pop(0)
 
 
-async def _asked(story: Story, request_id: str, payment: Payment, candidate: Candidate, forwarder: Forwarder) -> Reply:
+def _asked(
+    story: Story, request_id: str, payment: Payment, candidate: Candidate, forwarder: Forwarder
+) -> Awaitable[Reply]:
+    """The head of this candidate's reply, to be awaited."""
     story.clock.whole = 0.0
-    story.patience = forwarder.patience(candidate)
-    reply = await forwarder.open(
+    story.patience = patience = forwarder.patience(candidate)
+    return forwarder.open(
         story.surface,
         story.request,
         candidate,
+        patience,
         request_id=request_id,
         headers=story.headers,
         output_cap=payment.admission.output_cap,
         sent=partial(_sent, story),
     )
-    # A backend that answers has all it wants of the request.
-    story.clock.head = story.clock.moved = story.clock.whole = time.monotonic()
-    return reply
 
 
 def _sent(story: Story, instant: float, whole: bool) -> None:

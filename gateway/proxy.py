@@ -17,11 +17,13 @@ from config.parts import Limits
 from gateway import multipart, sentences
 from gateway.call import BadRequest
 from gateway.downstream import (
+    Caller,
     CallerLeft,
     Headers,
     Receive,
     Scope,
     Send,
+    body_at_hand,
     caller_of,
     read_body,
     send_reply,
@@ -37,6 +39,7 @@ from ledger.ids import uuid7
 from policies.principal import Principal
 
 _log = logging.getLogger("farebox.gateway")
+_IDEMPOTENCY = b"idempotency-key"
 _IDEMPOTENCY_MAX = 255
 _BUSY_S = 2
 _UNKNOWN = "unknown"
@@ -80,9 +83,9 @@ class Proxy:
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = uuid7()
+        request_id, caller = uuid7(), caller_of(scope)
         try:
-            story = await self._received(scope, receive, request_id)
+            story = await self._received(scope, receive, caller, request_id)
         except CallerLeft:
             return
         except Refusal as refusal:
@@ -91,7 +94,6 @@ class Proxy:
             _log.exception("call failed before admission", extra={"request_id": str(request_id)})
             return await self._refuse(scope, send, internal(), request_id)
         pump = Pump(story, scope, send, self._house)
-        caller = caller_of(scope)
         if caller is not None:
             return await pump.run_here(caller)
         pump.start()
@@ -121,20 +123,19 @@ class Proxy:
         self._house.voice.put(refusal)
         await send_reply(scope, send, *self._surface.envelope.reply(refusal, str(request_id)))
 
-    async def _received(self, scope: Scope, receive: Receive, request_id: UUID) -> Story:
-        begun = time.monotonic()
+    async def _received(self, scope: Scope, receive: Receive, caller: Caller | None, request_id: UUID) -> Story:
+        clock, headers, surface = Clock(time.monotonic()), scope["headers"], self._surface
         self._gate.check()
-        principal = await self._identity.identify(scope["headers"])
+        principal = await self._identity.identify(headers)
         if isinstance(principal, ServiceKey):
             raise principal.no_user()
-        known = time.monotonic()
+        named = dict(headers)  # tells at once which of the fields that we look for are not there
         try:
-            body = await self._body(scope, receive, principal)
-            # A caller's own pace is none of ours: the time its body took to come counts for nothing.
-            clock = Clock(begun + time.monotonic() - known)
-            content_type = _content_type(scope["headers"]) if self._surface.form else ""
+            here = None if surface.form else body_at_hand(caller, named, self._limits.body_bytes_max)
+            body = await self._body(scope, receive, principal, clock) if here is None else here
+            content_type = _content_type(headers) if surface.form else ""
             if isinstance(body, bytes):
-                request = self._surface.parse(body, content_type)
+                request = surface.parse(body, content_type)
             else:
                 request = await self._parsed(body, content_type)
         except BadRequest as bad:
@@ -142,14 +143,31 @@ class Proxy:
         except Refusal as refusal:
             refusal.language = refusal.language or principal.language
             raise
-        return self._story(scope, request_id, clock, principal, request, body)
+        catalog = self._catalog()
+        return Story(
+            request_id=request_id,
+            surface=surface,
+            principal=principal,
+            request=request,
+            headers=headers,
+            idempotency=_idempotency(headers) if _IDEMPOTENCY in named else "",
+            clock=clock,
+            tier=principal.tier if principal.tier in catalog.tiers else _UNKNOWN,
+            known_model=request.model if request.model in catalog.models else _UNKNOWN,
+            upload=body if isinstance(body, Upload) else None,
+        )
 
-    async def _body(self, scope: Scope, receive: Receive, principal: Principal) -> bytes | Upload:
-        limits = self._limits
-        if not self._surface.form:
-            return await read_body(scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s)
-        multipart.boundary_of(_content_type(scope["headers"]))  # what is no form is refused before all of it came
-        return await self._uploads.receive(scope, receive, principal.user_id)
+    async def _body(self, scope: Scope, receive: Receive, principal: Principal, clock: Clock) -> bytes | Upload:
+        """The body as it comes. A caller's own pace is none of ours: the time it takes counts for nothing."""
+        limits, known = self._limits, time.monotonic()
+        body: bytes | Upload
+        if self._surface.form:
+            multipart.boundary_of(_content_type(scope["headers"]))  # what is no form is refused before all of it came
+            body = await self._uploads.receive(scope, receive, principal.user_id)
+        else:
+            body = await read_body(scope, receive, bytes_max=limits.body_bytes_max, timeout_s=limits.body_timeout_s)
+        clock.begun += time.monotonic() - known
+        return body
 
     async def _parsed(self, body: Upload, content_type: str) -> Request:
         try:
@@ -159,29 +177,6 @@ class Proxy:
             body.close()
             raise
 
-    def _story(
-        self,
-        scope: Scope,
-        request_id: UUID,
-        clock: Clock,
-        principal: Principal,
-        request: Request,
-        body: bytes | Upload,
-    ) -> Story:
-        catalog = self._catalog()
-        return Story(
-            request_id=request_id,
-            surface=self._surface,
-            principal=principal,
-            request=request,
-            headers=scope["headers"],
-            idempotency=_idempotency(scope["headers"]),
-            clock=clock,
-            tier=principal.tier if catalog.tier(principal.tier) else _UNKNOWN,
-            known_model=request.model if catalog.model(request.model) else _UNKNOWN,
-            upload=body if isinstance(body, Upload) else None,
-        )
-
 
 def _content_type(headers: Headers) -> str:
     return next((value.decode("latin-1") for name, value in headers if name == b"content-type"), "")
@@ -189,6 +184,6 @@ def _content_type(headers: Headers) -> str:
 
 def _idempotency(headers: Headers) -> str:
     for name, value in headers:
-        if name == b"idempotency-key":
+        if name == _IDEMPOTENCY:
             return value[:_IDEMPOTENCY_MAX].decode("latin-1")
     return ""

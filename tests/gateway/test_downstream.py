@@ -15,6 +15,7 @@ from gateway.downstream import (
     CallerLeft,
     Message,
     Receive,
+    body_at_hand,
     hand_on,
     read_body,
     send_reply,
@@ -182,11 +183,16 @@ async def test_a_compressed_body_is_not_handed_on() -> None:
 class Known:
     """A caller whose server has the body already."""
 
+    task: Any = None
+
     def __init__(self, body: bytes | None) -> None:
         self.body = body
 
     def take_body(self) -> bytes | None:
         return self.body
+
+    def when_gone(self, tell: Any) -> None:
+        """It stays."""
 
 
 async def test_a_body_the_server_has_is_not_waited_for_and_has_the_same_bound() -> None:
@@ -198,6 +204,16 @@ async def test_a_body_the_server_has_is_not_waited_for_and_has_the_same_bound() 
     assert await reading(Known(None)) == b"sent"
     with pytest.raises(Refusal) as caught:
         await reading(Known(b"x" * 11))
+    assert caught.value.code == "request_too_large"
+
+
+def test_a_body_at_hand_is_taken_where_its_head_says_nothing_odd_of_it() -> None:
+    assert body_at_hand(Known(b"0123456789"), {b"content-length": b"10"}, 10) == b"0123456789"
+    assert body_at_hand(Known(b""), {}, 10) == b""
+    assert body_at_hand(None, {}, 10) is None and body_at_hand(Known(None), {}, 10) is None
+    assert body_at_hand(Known(b"x"), {b"content-encoding": b"identity"}, 10) is None, "left to who reads it"
+    with pytest.raises(Refusal) as caught:
+        body_at_hand(Known(b"x" * 11), {}, 10)
     assert caught.value.code == "request_too_large"
 
 

@@ -48,8 +48,9 @@ def forwarder(upstreams: Upstreams, *catalogs: Catalog) -> Forwarder:
 async def opened(forward: Forwarder, to: Candidate, cap: int | None = None) -> Reply:
     return await forward.open(
         CHAT,
-        chat_request(max_tokens=100) if cap else chat_request(),
+        chat_request(),
         to,
+        forward.patience(to),
         request_id="id-1",
         headers=[(b"content-type", b"application/json"), (b"authorization", b"Bearer callers"), (b"cookie", b"a=b")],
         output_cap=cap,
@@ -78,21 +79,19 @@ async def test_a_bound_is_told_under_the_name_the_model_knows(
     backend: Backend, upstreams: Upstreams, name: str, field: str
 ) -> None:
     forward = forwarder(upstreams, catalog(backend.url))
-    request = chat_request()
-    reply = await forward.open(
-        CHAT, request, candidate(name), request_id="id-1", headers=[], output_cap=7, sent=lambda instant, whole: None
-    )
-    reply.close()
+    (await opened(forward, candidate(name), cap=7)).close()
     assert backend.requests[0].json[field] == 7
     assert {"max_tokens", "max_completion_tokens"} & backend.requests[0].json.keys() == {field}
 
 
 async def test_the_instant_of_leaving_is_told_before_the_reply(backend: Backend, upstreams: Upstreams) -> None:
     told: list[bool] = []
-    reply = await forwarder(upstreams, catalog(backend.url)).open(
+    forward = forwarder(upstreams, catalog(backend.url))
+    reply = await forward.open(
         EMBEDDINGS,
         embeddings_request(),
         candidate(),
+        forward.patience(candidate()),
         request_id="id-1",
         headers=[],
         output_cap=None,
@@ -109,10 +108,12 @@ async def test_of_a_form_on_disk_each_piece_is_told_and_which_is_the_last(
     backend.answer = json_answer({})
     body = Afar(form(file("file", sound), part("model", b"m")))
     (transcriptions, _) = TRANSCRIPTIONS
-    reply = await forwarder(upstreams, catalog(backend.url)).open(
+    forward = forwarder(upstreams, catalog(backend.url))
+    reply = await forward.open(
         transcriptions,
         transcriptions.parse(body, CONTENT_TYPE),
         candidate("inner"),
+        forward.patience(candidate()),
         request_id="id-1",
         headers=[(b"content-type", CONTENT_TYPE.encode())],
         output_cap=None,

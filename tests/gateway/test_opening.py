@@ -48,7 +48,10 @@ class Backends:
     def patience(self, candidate: Any) -> Any:
         return f"patience with {candidate}"
 
-    async def open(self, surface: Any, request: Any, candidate: Any, *, sent: Callable[..., None], **_: Any) -> Any:
+    async def open(
+        self, surface: Any, request: Any, candidate: Any, patience: Any, *, sent: Callable[..., None], **_: Any
+    ) -> Any:
+        assert patience == f"patience with {candidate}"
         self.asked.append(candidate)
         sent(1.0, False)
         sent(2.0, True)
