@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class Pump:
 
     def __init__(self, story: Story, scope: Scope, send: Send, house: House) -> None:
         self.story = story
+        self.admission: Admission | None = None
         self.payment: Payment | None = None  # from the admission on
         self.deaf_since = 0.0  # nobody listens since then, but the answer is read to its end
         self.corrected = False  # windows and slot, from the settlement on
@@ -82,6 +83,7 @@ class Pump:
         self._passage: Passage | None = None  # once a stream has begun
         self._house = house
         self._task: asyncio.Task[None] | None = None
+        self._caller: Caller | None = None  # where the server tells of it
         self._ended: asyncio.Future[None] | None = None  # somebody waits for the end
         self._why: Stop | None = None
         self._reply: Reply | None = None
@@ -98,24 +100,16 @@ class Pump:
         self._task = asyncio.create_task(self.run())
         self._task.add_done_callback(self._over)
 
-    async def run_here(self, caller: Caller) -> None:
-        """The whole call in the task of its caller, which nobody but ``stop`` cancels."""
+    def run_here(self, caller: Caller) -> Awaitable[None]:
+        """The whole call, to be awaited in the task of its caller, which nobody but ``stop`` cancels."""
         self._house.pulse.pumps.add(self)
-        self._task = caller.task
+        self._caller, self._task = caller, caller.task
         caller.when_gone(self.caller_left)
-        try:
-            await self.run()
-        finally:
-            caller.when_gone(None)
-            self._close_upload()
+        return self.run()
 
     @property
     def done(self) -> bool:
         return self._task is not None and self._task.done()
-
-    @property
-    def admission(self) -> Admission | None:
-        return self.payment.admission if self.payment else None
 
     @property
     def held(self) -> int:
@@ -201,13 +195,14 @@ class Pump:
         admission = await house.admitter.admit(
             story.surface, story.request, story.principal, story.request_id, story.idempotency
         )
-        self.payment = payment = Payment(story.request_id, admission)
+        self.admission, self.payment = admission, (payment := Payment(story.request_id, admission))
         if house.notices is not None:
             self._notice = house.notices.watch(story, admission)
-        self.story.phase = Phase.OPENING
+        story.phase = Phase.OPENING
         if self._why is not None:
             raise asyncio.CancelledError
-        self._reply = reply = await opened(story, self._id, payment, house.forwarder, self._only_late)
+        request_id = admission.ticket.ask.request_id
+        self._reply = reply = await opened(story, request_id, payment, house.forwarder, self._only_late)
         if not 200 <= reply.status < 300:
             await self._pass_refusal(reply)
         elif reply.is_event_stream or story.surface.reply == "raw":
@@ -246,16 +241,17 @@ class Pump:
         await to_the_end(reply)
 
     async def _whole(self, reply: Reply, payment: Payment) -> None:
-        self.story.phase = Phase.STREAMING
-        body = await reply.read_all(self._house.forwarder.limits.reply_bytes_max, self._moved)
-        surface, count = self.story.surface, self._house.counting.counter(self._model)
+        story, house, surface = self.story, self._house, self.story.surface
+        story.phase = Phase.STREAMING
+        body = await reply.read_all(house.forwarder.limits.reply_bytes_max, self._moved)
         if surface.reply == "json" and body.lstrip()[:1] not in (b"{", b"["):
             raise UpstreamFailure("protocol", "the reply is not JSON")
-        self._meter = meter = surface.whole(self.story.request, body, reply.content_type, count)
+        count = house.counting.counter(payment.answering.model)
+        self._meter = meter = surface.whole(story.request, body, reply.content_type, count)
         if not payment.covers(meter.estimate()) and not await self._extended(payment, meter):
             return await self._withhold(payment)
         await self._settle(self._well)
-        await self._reply_whole(reply, body, payment.headers(self.story.tokens or self.story.amount))
+        await self._reply_whole(reply, body, payment.headers(story.tokens or story.amount))
 
     async def _pass_refusal(self, reply: Reply) -> None:
         """The backend said no: its own 4xx goes on as it is; anything else is a failed backend."""
@@ -347,7 +343,8 @@ class Pump:
         if void:
             books.void(story, payment.admission)
         else:
-            reading = await self._read_meter()
+            meter = self._meter
+            reading = meter.reading(0, 0) if meter is not None and meter.sure else await self._read_meter()
             story.reading = payment.within_hold(reading) if payment.beyond else reading
             answering, passed = payment.answering, payment.passed
             books.post(story, payment.admission, answering, story.reading, outcome, self._variant, passed)
@@ -356,14 +353,18 @@ class Pump:
         self._closing = False
 
     async def _last_lines(self) -> None:
-        await self._settle(Outcome.UPSTREAM_ERROR)
-        self._closing, self.story.phase = True, Phase.ENDING
-        if self._reply is not None:
-            self._reply.close()
         try:
+            if not self._settled:
+                await self._settle(Outcome.UPSTREAM_ERROR)
+            self._closing, self.story.phase = True, Phase.ENDING
+            if self._reply is not None:
+                self._reply.close()
             self._house.books.close(self)
         finally:
             self._house.pulse.pumps.discard(self)
+            if self._caller is not None:
+                self._caller.when_gone(None)
+                self._close_upload()
 
     # Small things -------------------------------------------------------------------------------------------------
 
@@ -386,9 +387,9 @@ class Pump:
         if self.story.upload is not None:
             self.story.upload.close()
 
-    async def _reply_whole(self, reply: Reply, body: bytes, extra: Headers) -> None:
+    def _reply_whole(self, reply: Reply, body: bytes, extra: Headers) -> Awaitable[None]:
         own = [*self._own_headers(), (b"content-length", b"%d" % len(body)), *extra]
-        await self.answer.whole(reply.status, to_downstream(reply.headers, own), body)
+        return self.answer.whole(reply.status, to_downstream(reply.headers, own), body)
 
     def _only_late(self) -> bool:
         """Whether the call was stopped for its first byte alone; then it goes on."""
@@ -435,9 +436,9 @@ class Pump:
         return Spent(usage.input_tokens, usage.output_tokens, payment.told(usage, self._variant))
 
     def _own_headers(self) -> Headers:
-        assert self.payment is not None
-        standings = sentences.standing_headers(self.payment.admission.ticket.standings)
-        return [(b"x-request-id", self._id.encode()), *standings]
+        assert self.admission is not None
+        ticket = self.admission.ticket
+        return [(b"x-request-id", ticket.ask.request_id.encode()), *sentences.standing_headers(ticket.standings)]
 
     @property
     def _variant(self) -> str:
