@@ -24,6 +24,7 @@ _HEAD_BYTES_MAX = 65_536
 _WAITING_MAX = 8  # requests behind a running one; more are not read, and then nobody sees that the caller leaves
 _URL_KEPT = 128  # bytes of an address that may be kept for the next who asks for it
 _VERSIONS = ("1.0", "1.1")
+_NO_HTTP = "Invalid HTTP request received."
 _EXTENSIONS: dict[str, object] = {WRITE: {}, WHOLE: {}}
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -64,9 +65,15 @@ class Connection(HttpToolsProtocol):
             self._running.gone()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and see whether it goes on within the bounds."""
+        """Parse, and see whether it goes on within the bounds. Nothing is upgraded to."""
         self._pending += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.logger.warning(_NO_HTTP)
+            self.send_400_response(_NO_HTTP)
+        except httptools.HttpParserUpgrade:
+            self._unsupported_upgrade_warning()
         if self._pending > _HEAD_BYTES_MAX:
             self._refuse(_TOO_LARGE)
         elif self.cycle is not None and not self.cycle.response_complete:

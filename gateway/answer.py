@@ -41,7 +41,7 @@ class Answer:
         """The stream's end."""
         if not self.unheard:
             await self._put(data, more=False)
-            self._is_whole()
+            self._story.phase, self.ended = Phase.ENDING, True
 
     async def event(self, said: bytes) -> None:
         """The stream's end, with an event of our own."""
@@ -69,7 +69,7 @@ class Answer:
     async def _reply(self, status: int, headers: Headers, body: bytes) -> None:
         self._story.phase = Phase.SENDING
         await send_reply(self._scope, self._send, status, headers, body)
-        self._is_whole()
+        self._story.phase, self.ended = Phase.ENDING, True
 
     async def _put(self, data: bytes, *, more: bool) -> None:
         story, clock = self._story, self._story.clock
@@ -79,6 +79,3 @@ class Answer:
             clock.moved = time.monotonic()
         story.phase = Phase.SENDING
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    def _is_whole(self) -> None:
-        self._story.phase, self.ended = Phase.ENDING, True

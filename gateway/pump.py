@@ -346,8 +346,9 @@ class Pump:
             meter = self._meter
             reading = meter.reading(0, 0) if meter is not None and meter.sure else await self._read_meter()
             story.reading = payment.within_hold(reading) if payment.beyond else reading
+            variant = meter.variant if meter is not None else ""
             answering, passed = payment.answering, payment.passed
-            books.post(story, payment.admission, answering, story.reading, outcome, self._variant, passed)
+            books.post(story, payment.admission, answering, story.reading, outcome, variant, passed)
         books.correct(payment.admission, story)
         self.corrected = True
         self._closing = False
@@ -364,7 +365,8 @@ class Pump:
             self._house.pulse.pumps.discard(self)
             if self._caller is not None:
                 self._caller.when_gone(None)
-                self._close_upload()
+                if self.story.upload is not None:
+                    self.story.upload.close()
 
     # Small things -------------------------------------------------------------------------------------------------
 
@@ -379,13 +381,10 @@ class Pump:
     def _over(self, _: asyncio.Task[None]) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
-        self._close_upload()
-        if self.broken_off is not None and not self.answer.ended:
-            self.broken_off()
-
-    def _close_upload(self) -> None:
         if self.story.upload is not None:
             self.story.upload.close()
+        if self.broken_off is not None and not self.answer.ended:
+            self.broken_off()
 
     def _reply_whole(self, reply: Reply, body: bytes, extra: Headers) -> Awaitable[None]:
         own = [*self._own_headers(), (b"content-length", b"%d" % len(body)), *extra]

@@ -33,6 +33,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _SAFE: frozenset[FailureKind] = frozenset(("connect", "connect_timeout"))
 _READ = (b"content-type", b"content-encoding", b"transfer-encoding")  # fields of a reply, all values as one list
+_READABLE = tuple((content, transfer) for content in (b"", b"identity") for transfer in (b"", b"chunked"))
 _FAILURES = (http.TransportError, http.Broken, http.Lost)
 _KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (http.ConnectTimeout, "connect_timeout"),
@@ -179,7 +180,11 @@ class Upstreams:
             exchange = await transport.open(method, target.base_url + path, headers, body, connect_timeout_s)
         except _FAILURES as exc:
             raise _failure(exc) from exc
-        return _checked(Reply(exchange.status, exchange.headers, exchange))
+        reply = Reply(exchange.status, exchange.headers, exchange)
+        if reply.encodings not in _READABLE:
+            reply.close()
+            raise _unreadable(*reply.encodings)
+        return reply
 
     async def aclose(self) -> None:
         """Close every connection, also those in use."""
@@ -187,16 +192,8 @@ class Upstreams:
             await transport.aclose()
 
 
-def _checked(reply: Reply) -> Reply:
-    """The reply if it is one the gateway can read; otherwise it is closed and UpstreamFailure is raised."""
-    encoding, transfer = reply.encodings
-    if encoding not in (b"", b"identity") or transfer not in (b"", b"chunked"):
-        reply.close()
-        raise UpstreamFailure("encoding", f"content-encoding {encoding!r}, transfer-encoding {transfer!r}")
-    if reply.status < 200:
-        reply.close()
-        raise UpstreamFailure("protocol", f"status {reply.status}")
-    return reply
+def _unreadable(encoding: bytes, transfer: bytes) -> UpstreamFailure:
+    return UpstreamFailure("encoding", f"content-encoding {encoding!r}, transfer-encoding {transfer!r}")
 
 
 def _failure(exc: Exception) -> UpstreamFailure:

@@ -100,6 +100,17 @@ async def test_an_endless_end_or_size_of_a_chunk_is_refused(farebox: Farebox, en
     assert statuses(await exchange(farebox, request(ada, endless, b"transfer-encoding: chunked"))) in ([431], [400])
 
 
+async def test_what_is_no_http_is_refused_and_its_connection_closed(farebox: Farebox) -> None:
+    assert statuses(await exchange(farebox, b"\0\0 this is no HTTP\r\n\r\n")) == [400]
+
+
+async def test_who_wants_another_protocol_is_answered_in_this_one(farebox: Farebox) -> None:
+    ada = await farebox.caller()
+    upgrade = b"connection: upgrade\r\nupgrade: websocket"
+    head = b"GET /v1/models HTTP/1.1\r\nhost: f\r\nauthorization: Bearer %b\r\n%b\r\n\r\n"
+    assert statuses(await exchange(farebox, head % (ada.key.encode(), upgrade))) == [200]
+
+
 async def test_a_large_head_within_the_bound_is_heard(farebox: Farebox) -> None:
     ada = await farebox.caller()
     assert statuses(await exchange(farebox, whole(ada, b"hello", b"x-note: " + b"a" * 50_000))) == [200]
