@@ -101,27 +101,30 @@ class Ticket(Struct, frozen=True):
     @property
     def standings(self) -> tuple[Standing, ...]:
         """Where the caller stands after this call, in requests and in tokens: in the window with the least left."""
-        used = self.used
+        rules, used = self.ask.rules, self.used
         closest: dict[str, tuple[int, int]] = {}
-        for i, (window, _) in enumerate(self.ask.rules):
+        for i, (window, _) in enumerate(rules):
             kind = _SHOWN.get(window.of)
             if kind is None:
                 continue
-            left, old = window.limit - used[i], closest.get(kind)
-            if old is None or left < old[0] or (left == old[0] and self._rank(i) < self._rank(old[1])):
+            left, shown = window.limit - used[i], closest.get(kind)
+            if shown is None or left < shown[0] or (left == shown[0] and self._is_lower(i, shown[1])):
                 closest[kind] = left, i
-        return tuple([self._standing(kind, left, i) for kind, (left, i) in closest.items()])
+        standings = []
+        for kind, (left, i) in closest.items():
+            window = rules[i][0]
+            back_ms = reset_ms(used[i], self.places[i], window.seconds, self.now_ms)
+            standings.append(Standing(kind, window.limit, left if left > 0 else 0, back_ms))
+        return tuple(standings)
 
-    def _standing(self, kind: str, left: int, i: int) -> Standing:
-        return Standing(kind, self.ask.rules[i][0].limit, max(0, left), self._reset_ms(i))
-
-    def _rank(self, i: int) -> tuple[int, int]:
+    def _is_lower(self, i: int, shown: int) -> bool:
         """Of windows with as much left, the lowest is shown: the slowest to come back of those that count the same."""
-        counted = [window.of for window, _ in self.ask.rules]
-        return counted.index(counted[i]), -self._reset_ms(i)
-
-    def _reset_ms(self, i: int) -> int:
-        return reset_ms(self.used[i], self.places[i], self.ask.rules[i][0].seconds, self.now_ms)
+        rules, used, places = self.ask.rules, self.used, self.places
+        this, other = rules[i][0], rules[shown][0]
+        if this.of != other.of:
+            return next(window.of for window, _ in rules if window.of in (this.of, other.of)) == this.of
+        back_ms = reset_ms(used[i], places[i], this.seconds, self.now_ms)
+        return back_ms > reset_ms(used[shown], places[shown], other.seconds, self.now_ms)
 
 
 class Buckets(Protocol):
