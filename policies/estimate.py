@@ -99,12 +99,15 @@ class RunningP90:
             if len(self._seen) > MODELS_MAX:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(model)
-        seen.add(_bucket(output_tokens))
+        seen.add(output_tokens)
 
     def expected(self, model: str) -> int:
         """The estimate for the model's next answer, in tokens; the default until enough answers were seen."""
         seen = self._seen.get(model)
-        return self._default if seen is None or seen.count < OBSERVATIONS_MIN else _bucket_top(seen.at)
+        if seen is None or seen.count < OBSERVATIONS_MIN:
+            return self._default
+        octave, quarter = divmod(seen.at, 4)
+        return ((quarter + 5) << octave) - 1
 
 
 class RunningRatio:
@@ -125,7 +128,7 @@ class RunningRatio:
         if sums is None:
             sums = self._seen[model] = _Sums()
         self._seen.move_to_end(model)
-        sums.add(estimated, max(scaled(estimated, RATIO_MIN), min(reported, scaled(estimated, RATIO_MAX))))
+        sums.add(estimated, max(-(-estimated * RATIO_MIN // PPM), min(reported, estimated * RATIO_MAX // PPM)))
         if len(self._seen) > MODELS_MAX:
             self._seen.popitem(last=False)
 
@@ -152,27 +155,28 @@ class _Histogram:
         self._below = 0  # answers in the buckets before `at`
         self.at = self.count = 0
 
-    def add(self, bucket: int) -> None:
+    def add(self, tokens: int) -> None:
+        """Count one answer, and let nine of ten be in the buckets up to `at`, fewer in those before it. Buckets are
+        quarter octaves: the number of bits, and the two bits after the first."""
+        value = tokens if tokens > 4 else 4
+        bits = value.bit_length()
+        bucket = min(_BUCKETS - 1, 4 * (bits - 3) + (value >> (bits - 3)) - 4)
         self._buckets[bucket] += 1
         self._below += bucket < self.at
         self.count += 1
         if self.count >= OBSERVATIONS_MAX:
             self._halve()
-        self._move(-(-self.count * 9 // 10))
-
-    def _halve(self) -> None:
-        self._buckets = [count // 2 for count in self._buckets]
-        self.count, self._below = sum(self._buckets), sum(self._buckets[: self.at])
-
-    def _move(self, wanted: int) -> None:
-        """Let ``wanted`` answers be in the buckets up to `at`, and fewer in those before it."""
-        buckets = self._buckets
+        wanted, buckets = -(-self.count * 9 // 10), self._buckets
         while self._below >= wanted:
             self.at -= 1
             self._below -= buckets[self.at]
         while self._below + buckets[self.at] < wanted:
             self._below += buckets[self.at]
             self.at += 1
+
+    def _halve(self) -> None:
+        self._buckets = [count // 2 for count in self._buckets]
+        self.count, self._below = sum(self._buckets), sum(self._buckets[: self.at])
 
 
 class _Sums:
@@ -191,18 +195,6 @@ class _Sums:
 
 def _ceil(amount: int, by: int) -> int:
     return -(-amount // by)
-
-
-def _bucket(tokens: int) -> int:
-    """Quarter octaves: the number of bits, and the two bits after the first."""
-    value = max(4, tokens)
-    bits = value.bit_length()
-    return min(_BUCKETS - 1, 4 * (bits - 3) + (value >> (bits - 3)) - 4)
-
-
-def _bucket_top(bucket: int) -> int:
-    octave, quarter = divmod(bucket, 4)
-    return ((quarter + 5) << octave) - 1
 
 
 def _tiles(width: int, height: int) -> int:
