@@ -3,19 +3,19 @@
 -- The first line makes a Redis that is out of memory refuse to begin, instead of stopping half way.
 -- The windows are specified by rate.py. Counters are hashes: t total, o oldest and n newest bucket, and a field per bucket.
 -- KEYS: slots, one counter per rule, then the idempotency mark if the call has one
--- ARGV: now in ms ("" is the clock of Redis), request id, concurrency, slot life, concurrency wait, mark life (ms);
---       then limit, cost, seconds for each rule
+-- ARGV: slot life, concurrency wait, mark life (ms), concurrency, limit and seconds for each rule;
+--       then now in ms ("" is the clock of Redis), request id, and the cost for each rule
 -- Returns {1, now, used and bucket index for each rule}, {0, rule (0 is concurrency), used, wait in ms (-1 is never)}
 --      or {2, earlier request id}
 local call, floor, format = redis.call, math.floor, string.format
-local now = tonumber(ARGV[1])
+local rules = (#ARGV - 6) / 3
+local told = 4 + rules * 2
+local now = tonumber(ARGV[told + 1])
 if not now then
   local time = call('TIME')
   now = time[1] * 1000 + floor(time[2] / 1000)
 end
-local slots, request, concurrency = KEYS[1], ARGV[2], tonumber(ARGV[3])
-local rules = (#ARGV - 6) / 3
-local mark = KEYS[rules + 2]
+local slots, mark, request, concurrency = KEYS[1], KEYS[rules + 2], ARGV[told + 2], tonumber(ARGV[4])
 
 -- Numbers are handed over as text: of 1e14 and more, and some round ones, Lua's own or that of Redis has an exponent.
 local function buckets(key, first, last)
@@ -56,15 +56,15 @@ local refusal, longest = nil, 0
 if concurrency > 0 then
   local open = call('ZCARD', slots)
   if open >= concurrency then
-    longest = tonumber(ARGV[5])
+    longest = tonumber(ARGV[2])
     refusal = {0, 0, open, longest}
   end
 end
 -- By rule: the total with its cost, the bucket of the cost, and the oldest and the newest bucket so far.
 local totals, indices, oldests, newests = {}, {}, {}, {}
 for i = 1, rules do
-  local at = 4 + i * 3
-  local key, limit, cost, seconds = KEYS[i + 1], tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local key, cost = KEYS[i + 1], tonumber(ARGV[told + 2 + i])
+  local limit, seconds = tonumber(ARGV[3 + i * 2]), tonumber(ARGV[4 + i * 2])
   local width, span = floor((seconds * 50 + 2) / 3), seconds * 1000
   local index = floor(now / width)
   local head = call('HMGET', key, 't', 'o', 'n')
@@ -95,20 +95,20 @@ for i = 1, rules do
 end
 if refusal then return call('ZSCORE', slots, request) and {2, request} or refusal end
 
-if call('ZADD', slots, 'NX', format('%.0f', now + ARGV[4]), request) == 0 then return {2, request} end
-call('PEXPIRE', slots, ARGV[4])
+if call('ZADD', slots, 'NX', format('%.0f', now + ARGV[1]), request) == 0 then return {2, request} end
+call('PEXPIRE', slots, ARGV[1])
 local answer = {1, now}
 for i = 1, rules do
-  local key, index, cost = KEYS[i + 1], indices[i], ARGV[5 + i * 3]
+  local key, index, cost = KEYS[i + 1], indices[i], ARGV[told + 2 + i]
   local bucket = format('%.0f', index)
   call('HINCRBY', key, 't', cost)
   call('HINCRBY', key, bucket, cost)
   if index ~= newests[i] then
-    local seconds = tonumber(ARGV[6 + i * 3])
+    local seconds = tonumber(ARGV[4 + i * 2])
     call('HSET', key, 'n', bucket, 'o', oldests[i] and format('%.0f', oldests[i]) or bucket)
     call('PEXPIRE', key, format('%.0f', seconds * 1000 + floor((seconds * 50 + 2) / 3)))
   end
   answer[i * 2 + 1], answer[i * 2 + 2] = totals[i], index
 end
-if mark then call('SET', mark, request, 'PX', ARGV[6]) end
+if mark then call('SET', mark, request, 'PX', ARGV[3]) end
 return answer

@@ -31,11 +31,11 @@ _SHOWN: dict[Of, str] = {
 }
 """Under which kind a window is shown to callers, by what it counts. Of money they are told another way."""
 
-Ended = Callable[[Exception | None], None]
-"""Told once when a call has ended, or of the BucketsUnavailable or BucketsBusy that came between. Never raises."""
+Failed = Callable[[Exception], None]
+"""Told once why the end of a call could not be delivered: BucketsUnavailable or BucketsBusy. Never raises."""
 
 
-def unheard(failure: Exception | None) -> None:
+def unheard(failure: Exception) -> None:
     """Nobody wants to know."""
 
 
@@ -145,7 +145,7 @@ class Buckets(Protocol):
         """
         ...
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
         """`correct` for a caller who does not wait: it has begun on return, before anything that is asked later, and is
         brought to its end by itself. Never raises."""
         ...

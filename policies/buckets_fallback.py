@@ -17,7 +17,7 @@ from policies.buckets import (
     Buckets,
     BucketsBusy,
     BucketsUnavailable,
-    Ended,
+    Failed,
     Look,
     Reading,
     Ticket,
@@ -60,10 +60,10 @@ class BucketsWithFallback:
     @property
     def degraded(self) -> bool:
         """Whether `primary` is away."""
-        return self._probing is not None and not self._probing.done()
+        return self._probing is not None
 
     async def admit(self, ask: Ask) -> Ticket | Deny:
-        if not self.degraded:
+        if self._probing is None:
             try:
                 return await self._primary.admit(ask)
             except BucketsUnavailable:
@@ -78,21 +78,13 @@ class BucketsWithFallback:
         elif not await self._delivered(lambda: self._primary.correct(ticket, actual, forget=forget)):
             self._lost()
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
         if ticket.local:
-            return self._local.end(ticket, actual, ended, forget=forget)
-
-        def delivered(failure: Exception | None) -> None:
-            if failure is not None:
-                self._lost()
-                if isinstance(failure, BucketsUnavailable):
-                    self._fall()
-            ended(None)
-
-        if self.degraded:
-            delivered(BucketsBusy())
+            self._local.end(ticket, actual, failed, forget=forget)
+        elif self._probing is None:
+            self._primary.end(ticket, actual, self._undelivered, forget=forget)
         else:
-            self._primary.end(ticket, actual, delivered, forget=forget)
+            self._lost()
 
     async def undo(self, ticket: Ticket) -> None:
         if ticket.local:
@@ -139,17 +131,29 @@ class BucketsWithFallback:
         await self._primary.aclose()
         await self._local.aclose()
 
+    def _undelivered(self, failure: Exception) -> None:
+        self._lost()
+        if isinstance(failure, BucketsUnavailable):
+            self._fall()
+
     def _fall(self) -> None:
-        if not self.degraded:
+        if self._probing is None:
             self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
-        while True:
-            await asyncio.sleep(self._probe_every_s)
-            try:
-                return await self._primary.ping()
-            except (BucketsUnavailable, BucketsBusy):
-                continue
+        try:
+            while not await self._is_back():
+                pass
+        finally:
+            self._probing = None
+
+    async def _is_back(self) -> bool:
+        await asyncio.sleep(self._probe_every_s)
+        try:
+            await self._primary.ping()
+        except (BucketsUnavailable, BucketsBusy):
+            return False
+        return True
 
     async def _delivered(self, send: Callable[[], Awaitable[None]]) -> bool:
         if self.degraded:

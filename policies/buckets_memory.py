@@ -13,7 +13,7 @@ from policies import concurrency, rate
 from policies.buckets import (
     MARK_TTL_MS,
     Ask,
-    Ended,
+    Failed,
     Look,
     Reading,
     Ticket,
@@ -78,7 +78,7 @@ class BucketsMemory:
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         self.end(ticket, actual, forget=forget)
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
         if forget:
             self._forget(ticket)
         user = self._user(ticket.ask.wallet, ticket.ask.user)
@@ -86,7 +86,6 @@ class BucketsMemory:
         for (window, cost), at, now_cost in zip(ticket.ask.rules, ticket.places, actual, strict=True):
             _, counter = user.counters.get(window.name, (0, Counter()))
             user.put(window, rate.amended(counter, at, now_cost - cost))
-        ended(None)
 
     async def undo(self, ticket: Ticket) -> None:
         await self.correct(ticket, [0] * len(ticket.ask.rules), forget=True)

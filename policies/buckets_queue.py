@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
-from policies.buckets import Ask, Buckets, Ended, Look, Reading, Ticket, unheard
+from policies.buckets import Ask, Buckets, Failed, Look, Reading, Ticket, unheard
 from policies.decision import Deny
 from policies.tier import Window
 
@@ -89,13 +89,11 @@ class BucketsQueue:
         await self._buckets.correct(ticket, actual, forget=forget)
         self._wake(_line_of(ticket.ask))
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
-        def woken(failure: Exception | None) -> None:
-            if self._lines:
-                self._wake(_line_of(ticket.ask))
-            ended(failure)
-
-        self._buckets.end(ticket, actual, woken, forget=forget)
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
+        self._buckets.end(ticket, actual, failed, forget=forget)
+        if self._lines:
+            # The end has begun, and who is woken asks after it.
+            self._wake(_line_of(ticket.ask))
 
     async def undo(self, ticket: Ticket) -> None:
         await self._buckets.undo(ticket)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import partial
-from importlib.resources import files
+from functools import lru_cache, partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -25,7 +24,7 @@ from policies.buckets import (
     Ask,
     BucketsBusy,
     BucketsUnavailable,
-    Ended,
+    Failed,
     Look,
     Reading,
     Ticket,
@@ -39,26 +38,14 @@ from policies.concurrency import RETRY_MS, SLOT_TTL_MS
 from policies.decision import Deny
 from policies.lanes import Lane
 from policies.rate import Counter
-from policies.redis_runner import Abandoned, ClusterRunner, Command, PipelineRunner, Runner, Told
+from policies.redis_command import Form, Script, packed
+from policies.redis_runner import Abandoned, ClusterRunner, PipelineRunner, Runner, Told
 from policies.tier import Window
 
 Client = Redis | RedisCluster
 
 _SLOTS: dict[Lane, str] = {"own": ":slots", "tasks": ":slots:tasks", "embeddings": ":slots:embeddings"}
-
-
-class _Script:
-    """One Lua file, asked for by its digest."""
-
-    def __init__(self, name: str) -> None:
-        self.text = files("policies").joinpath(f"{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    def by_sha(self, keys: Sequence[str], args: Sequence[str | int]) -> Command:
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
-
-    def by_text(self, keys: Sequence[str], args: Sequence[str | int]) -> Command:
-        return ("EVAL", self.text, len(keys), *keys, *args)
+_FORMS_MAX = 1024
 
 
 def connect(
@@ -87,68 +74,65 @@ class BucketsRedis:
     def __init__(self, client: Client, clock_ms: Callable[[], int] | None = None) -> None:
         self._runner: Runner = ClusterRunner(client) if isinstance(client, RedisCluster) else PipelineRunner(client)
         self._clock_ms = clock_ms
-        self._admit, self._correct = _Script("admit"), _Script("correct")
-        self._renew, self._read = _Script("renew"), _Script("read")
+        self._admit, self._correct = Script("admit"), Script("correct")
+        self._renew, self._read = Script("renew"), Script("read")
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def admit(self, ask: Ask) -> Ticket | Deny:
-        slots, counter = _names(ask.wallet, ask.user, ask.lane)
-        keys = [slots]
-        args = [self._now(), ask.request_id, ask.concurrency, SLOT_TTL_MS, RETRY_MS, MARK_TTL_MS]
-        for window, cost in ask.rules:
-            keys.append(counter + window.name)
-            args += (window.limit, cost, window.seconds)
-        if ask.idempotency:
-            keys.append(_mark_key(ask))
-        return _answer(ask, await self._run(self._admit, keys, args, partial(self._take_back, ask)))
+        name, marks = _name(ask.wallet, ask.user), _marks(ask) if ask.idempotency else ()
+        windows, costs = zip(*ask.rules, strict=True) if ask.rules else ((), ())
+        form = _admission(self._admit.sha, len(name), ask.lane, windows, ask.concurrency, len(marks))
+        command = form.filled(name, marks, (self._now(), ask.request_id, *costs))
+        return _answer(ask, await self._run(self._admit, command, partial(self._take_back, ask)))
 
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
-        await self._run(self._correct, *_changes(ticket, actual, forget))
+        await self._run(self._correct, self._correction_of(ticket, actual, forget))
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
-        def told(reply: Any) -> None:
-            if isinstance(reply, NoScriptError):
-                again = self._correct.by_text(*_changes(ticket, actual, forget))
-                self._tell(again, lambda reply: ended(_failure(reply)), ended)
-            else:
-                ended(_failure(reply))
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
+        command = self._correction_of(ticket, actual, forget)
 
-        self._tell(self._correct.by_sha(*_changes(ticket, actual, forget)), told, ended)
+        def told(reply: Any, *, again: bool = True) -> None:
+            if isinstance(reply, NoScriptError) and again:
+                self._tell(self._correct.by_text(command), partial(told, again=False), failed)
+            elif isinstance(reply, Exception):
+                failed(_meant(reply) if isinstance(reply, _REDIS) else reply)
+
+        self._tell(command, told, failed)
 
     async def undo(self, ticket: Ticket) -> None:
-        await self._run(self._correct, *_changes(ticket, [0] * len(ticket.ask.rules), forget=True))
+        await self.correct(ticket, [0] * len(ticket.ask.rules), forget=True)
 
     async def renew(self, tickets: Iterable[Ticket]) -> None:
         calls: dict[str, list[str]] = {}
         for ticket in tickets:
             ask = ticket.ask
-            calls.setdefault(_names(ask.wallet, ask.user, ask.lane)[0], []).append(ask.request_id)
-        renewals = (self._run(self._renew, [key], [self._now(), SLOT_TTL_MS, *ids]) for key, ids in calls.items())
-        await _all(renewals)
+            slots = _keys(ask.wallet, ask.user, (), ask.lane)[0]
+            calls.setdefault(slots, []).append(ask.request_id)
+        renewals = (self._renew.asked([key], [self._now(), SLOT_TTL_MS, *ids]) for key, ids in calls.items())
+        await _all(self._run(self._renew, command) for command in renewals)
 
     async def read(self, wallet: str, user: str, windows: Sequence[Window]) -> Reading:
-        now_ms, open_calls, *hashes = await self._run(self._read, _keys(wallet, user, windows), [self._now()])
+        now_ms, open_calls, *hashes = await self._stored(_keys(wallet, user, windows))
         rows = zip(windows, hashes, strict=True)
         levels = (level_of(_counter(window, fields, now_ms), window, now_ms) for window, fields in rows)
         return Reading(tuple(levels), open_calls)
 
     async def peek(self, ask: Ask) -> Look:
         windows = [window for window, _ in ask.rules]
-        keys = _keys(ask.wallet, ask.user, windows, ask.lane)
-        now_ms, open_calls, *hashes = await self._run(self._read, keys, [self._now()])
+        now_ms, open_calls, *hashes = await self._stored(_keys(ask.wallet, ask.user, windows, ask.lane))
         counters = [_counter(window, fields, now_ms) for window, fields in zip(windows, hashes, strict=True)]
         return looked(ask, counters, open_calls, now_ms)
 
     async def clear(self, wallet: str, user: str, windows: Sequence[Window]) -> None:
         if windows:
-            await self._command(("UNLINK", *_keys(wallet, user, windows)[1:]))
+            await self._command(packed("UNLINK", *_keys(wallet, user, windows)[1:]))
 
     def leave(self, request_id: str) -> None:
         """Nobody waits here."""
 
     async def ping(self) -> None:
         # A write: a Redis that is full, or only a replica, answers reads and yet cannot count.
-        await self._command(("SET", "fb:probe", "1", "PX", 1000))
+        await self._command(packed("SET", "fb:probe", "1", "PX", 1000))
 
     async def aclose(self) -> None:
         if self._undoing:
@@ -158,11 +142,27 @@ class BucketsRedis:
     def _now(self) -> int | str:
         return self._clock_ms() if self._clock_ms else ""
 
-    def _tell(self, command: Command, told: Told, ended: Ended) -> None:
+    async def _stored(self, keys: Sequence[str]) -> list[Any]:
+        reply: list[Any] = await self._run(self._read, self._read.asked(keys, [self._now()]))
+        return reply
+
+    def _correction_of(self, ticket: Ticket, actual: Sequence[int], forget: bool) -> bytes:
+        """The command that changes the windows in which the call turned out to cost something else."""
+        ask, windows = ticket.ask, list[Window]()
+        changes: list[str | int] = [ask.request_id]
+        for (window, cost), at, now_cost in zip(ask.rules, ticket.places, actual, strict=True):
+            if now_cost != cost:
+                windows.append(window)
+                changes += (at, now_cost - cost)
+        name, marks = _name(ask.wallet, ask.user), _marks(ask) if forget and ask.idempotency else ()
+        form = _correction(self._correct.sha, len(name), ask.lane, tuple(windows), len(marks))
+        return form.filled(name, marks, tuple(changes))
+
+    def _tell(self, command: bytes, told: Told, failed: Failed) -> None:
         try:
             self._runner.tell(command, told)
         except BucketsBusy as busy:
-            ended(busy)
+            failed(busy)
 
     def _take_back(self, ask: Ask, reply: Any) -> None:
         """The caller left while the question was on its way: nobody else will give back what was counted."""
@@ -178,17 +178,15 @@ class BucketsRedis:
         except (BucketsUnavailable, BucketsBusy):
             return  # the slot frees itself; the windows keep the cost, which errs on the strict side
 
-    async def _run(
-        self, script: _Script, keys: Sequence[str], args: Sequence[str | int], abandoned: Abandoned | None = None
-    ) -> Any:
+    async def _run(self, script: Script, command: bytes, abandoned: Abandoned | None = None) -> Any:
         try:
-            return await self._runner.run(script.by_sha(keys, args), abandoned)
+            return await self._runner.run(command, abandoned)
         except NoScriptError:
-            return await self._command(script.by_text(keys, args), abandoned)
+            return await self._command(script.by_text(command), abandoned)
         except _REDIS as error:
             raise _meant(error) from error
 
-    async def _command(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+    async def _command(self, command: bytes, abandoned: Abandoned | None = None) -> Any:
         try:
             return await self._runner.run(command, abandoned)
         except _REDIS as error:
@@ -204,13 +202,6 @@ def _meant(error: Exception) -> BucketsUnavailable | BucketsBusy:
         # redis-py calls it a ConnectionError, but it is this process that has run out, not Redis that is away.
         return BucketsBusy(str(error))
     return BucketsUnavailable(f"{type(error).__name__}: {error}")
-
-
-def _failure(reply: Any) -> Exception | None:
-    """The failure that stands in the place of a reply, if one does."""
-    if not isinstance(reply, Exception):
-        return None
-    return _meant(reply) if isinstance(reply, _REDIS) else reply
 
 
 async def _all(runs: Iterable[Coroutine[Any, Any, Any]]) -> None:
@@ -239,33 +230,37 @@ def _counter(window: Window, fields: list[bytes], now_ms: int) -> Counter:
     return rate.pruned(Counter(tuple(buckets)), window.seconds, now_ms)
 
 
-def _changes(ticket: Ticket, actual: Sequence[int], forget: bool) -> tuple[list[str], list[str | int]]:
-    """Keys and arguments of `correct.lua`: the windows in which the call turned out to cost something else."""
-    ask = ticket.ask
-    slots, counter = _names(ask.wallet, ask.user, ask.lane)
-    keys = [slots]
-    args: list[str | int] = [ask.request_id]
-    for (window, cost), at, now_cost in zip(ask.rules, ticket.places, actual, strict=True):
-        if now_cost != cost:
-            keys.append(counter + window.name)
-            args += (at, now_cost - cost)
-    if forget and ask.idempotency:
-        keys.append(_mark_key(ask))
-    return keys, args
+@lru_cache(maxsize=_FORMS_MAX)
+def _admission(sha: str, size: int, lane: Lane, windows: tuple[Window, ...], concurrency: int, marks: int) -> Form:
+    """The form of `admit.lua` for calls that count in these windows."""
+    bounds = [bound for window in windows for bound in (window.limit, window.seconds)]
+    fixed = (SLOT_TTL_MS, RETRY_MS, MARK_TTL_MS, concurrency, *bounds)
+    return Form(sha, size, _suffixes(windows, lane), marks, fixed, 2 + len(windows))
+
+
+@lru_cache(maxsize=_FORMS_MAX)
+def _correction(sha: str, size: int, lane: Lane, windows: tuple[Window, ...], marks: int) -> Form:
+    """The form of `correct.lua` for changes in these windows."""
+    return Form(sha, size, _suffixes(windows, lane), marks, (), 1 + 2 * len(windows))
 
 
 def _keys(wallet: str, user: str, windows: Sequence[Window], lane: Lane = "own") -> list[str]:
-    slots, counter = _names(wallet, user, lane)
-    return [slots, *[counter + window.name for window in windows]]
+    name = _name(wallet, user).decode()
+    return [name + suffix for suffix in _suffixes(windows, lane)]
 
 
-def _names(wallet: str, user: str, lane: Lane) -> tuple[str, str]:
-    """The key of the slots, and what a counter's key has before the name of its window."""
-    user_key = f"fb:{{{wallet}}}:{user}"
-    return user_key + _SLOTS[lane], user_key + ":w:"
+def _name(wallet: str, user: str) -> bytes:
+    """What all keys of a user begin with."""
+    return f"fb:{{{wallet}}}:{user}".encode()
 
 
-def _mark_key(ask: Ask) -> str:
+def _suffixes(windows: Sequence[Window], lane: Lane) -> list[str]:
+    """How the keys of the slots and of each counter go on."""
+    return [_SLOTS[lane], *[f":w:{window.name}" for window in windows]]
+
+
+def _marks(ask: Ask) -> tuple[str, ...]:
+    """The key of the idempotency mark."""
     # The caller chose the key: its digest bounds the length and hides what it says.
     digest = hashlib.blake2b(ask.idempotency.encode(), digest_size=16).hexdigest()
-    return f"fb:{{{ask.wallet}}}:{ask.user}:i:{digest}"
+    return (f"fb:{{{ask.wallet}}}:{ask.user}:i:{digest}",)

@@ -8,50 +8,45 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from hiredis import pack_command
+from msgspec import Struct
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from policies.buckets import BucketsBusy
+from policies.redis_command import unpacked
 from policies.redis_wire import Entry, Wire
 
-Command = tuple[str | bytes | int, ...]
 Abandoned = Callable[[Any], None]
 """Called with the reply of a command whose caller had left by the time it came."""
 
 Told = Callable[[Any], None]
 """Called once with the reply of a command nobody waits for, or with what was raised instead. Never raises."""
 
-_packed: Callable[[Command], bytes] = pack_command  # type: ignore[assignment] # their stub: 1-tuples
-
 
 class Runner(Protocol):
     """Runs commands, in the order in which they came where they are for one server. Both raise `BucketsBusy`."""
 
-    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
+    async def run(self, command: bytes, abandoned: Abandoned | None = None) -> Any:
         """The reply. The caller may leave at any time; what was sent is then still brought to its end."""
         ...
 
-    def tell(self, command: Command, told: Told) -> None:
+    def tell(self, command: bytes, told: Told) -> None:
         """Sends without waiting."""
         ...
 
     async def aclose(self) -> None: ...
 
 
-class _Entry:
+class _Entry(Struct, eq=False):
     """One command that waits for its reply."""
 
-    __slots__ = ("abandoned", "packed", "reply")
-
-    def __init__(self, abandoned: Abandoned | None, packed: bytes = b"") -> None:
-        self.abandoned = abandoned
-        self.packed = packed
-        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    packed: bytes
+    reply: asyncio.Future[Any]
+    abandoned: Abandoned | None
 
     @property
     def left(self) -> bool:
@@ -74,16 +69,12 @@ class _Entry:
             future.set_result(reply)
 
 
-class _Message:
+class _Message(Struct, eq=False):
     """One command whose sender does not wait; ``resolve`` hears the reply, or what was raised instead."""
 
-    __slots__ = ("packed", "resolve")
-
-    left = False
-
-    def __init__(self, told: Told, packed: bytes = b"") -> None:
-        self.packed = packed
-        self.resolve = told
+    packed: bytes
+    resolve: Told
+    left: ClassVar[bool] = False
 
 
 class PipelineRunner:
@@ -105,8 +96,8 @@ class PipelineRunner:
         self._travelling = False  # a batch is on its way, or about to leave
         self._quiet: asyncio.Future[None] | None = None
 
-    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
-        entry = _Entry(abandoned, _packed(command))
+    async def run(self, command: bytes, abandoned: Abandoned | None = None) -> Any:
+        entry = _Entry(command, asyncio.get_running_loop().create_future(), abandoned)
         self._enqueue(entry)
         try:
             return await entry.reply
@@ -114,8 +105,8 @@ class PipelineRunner:
             entry.leave()
             raise
 
-    def tell(self, command: Command, told: Told) -> None:
-        self._enqueue(_Message(told, _packed(command)))
+    def tell(self, command: bytes, told: Told) -> None:
+        self._enqueue(_Message(command, told))
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""
@@ -210,17 +201,17 @@ class ClusterRunner:
         self._starting = asyncio.Lock()
         self._started = False
 
-    async def run(self, command: Command, abandoned: Abandoned | None = None) -> Any:
-        entry = _Entry(abandoned)
-        self._begin(command, entry)
+    async def run(self, command: bytes, abandoned: Abandoned | None = None) -> Any:
+        entry = _Entry(command, asyncio.get_running_loop().create_future(), abandoned)
+        self._begin(entry)
         try:
             return await entry.reply
         except asyncio.CancelledError:
             entry.leave()
             raise
 
-    def tell(self, command: Command, told: Told) -> None:
-        self._begin(command, _Message(told))
+    def tell(self, command: bytes, told: Told) -> None:
+        self._begin(_Message(command, told))
 
     async def aclose(self) -> None:
         """Waits for what was sent, then closes the client."""
@@ -228,19 +219,19 @@ class ClusterRunner:
             await asyncio.wait(self._open)
         await self._client.aclose()
 
-    def _begin(self, command: Command, entry: _Entry | _Message) -> None:
+    def _begin(self, entry: _Entry | _Message) -> None:
         if len(self._open) >= self._open_max:
             raise BucketsBusy(f"{self._open_max} commands are open to Redis already")
         # A task of its own, so that a caller who leaves does not cut the command off after it was sent.
-        task = asyncio.create_task(self._resolve(command, entry))
+        task = asyncio.create_task(self._resolve(entry))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _resolve(self, command: Command, entry: _Entry | _Message) -> None:
+    async def _resolve(self, entry: _Entry | _Message) -> None:
         try:
             await self._pass_gate()
             try:
-                entry.resolve(await self._send(command))
+                entry.resolve(await self._send(entry.packed))
             finally:
                 self._gate.release()
         except Exception as error:
@@ -254,10 +245,11 @@ class ClusterRunner:
         except TimeoutError as error:
             raise BucketsBusy("too many commands are on their way to Redis") from error
 
-    async def _send(self, command: Command) -> Any:
+    async def _send(self, command: bytes) -> Any:
         await self._start()
         try:
-            return await self._client.execute_command(*command)
+            name, *parts = unpacked(command)
+            return await self._client.execute_command(name.decode(), *parts)
         except (AttributeError, RuntimeError) as error:
             # redis-py writes to a connection that another of its tasks has closed while it reads the topology anew:
             # its own is gone then, or the event loop's, which says so in its own way.

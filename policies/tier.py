@@ -25,7 +25,7 @@ PER_REQUEST_MAX = 1000
 """Most calls nobody typed, or embeddings, that one request of a person may bring."""
 
 
-class Window(Struct, frozen=True, dict=True):
+class Window(Struct, frozen=True, dict=True, cache_hash=True):
     """At most `limit` of something within any `seconds` seconds.
 
     `limit` is a number of requests or tokens, or nano-USD where `of` is "cost". A window may count one `route` (its

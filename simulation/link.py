@@ -11,10 +11,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
 from ledger.store import BankUnavailable
-from policies.buckets import Ask, Buckets, BucketsUnavailable, Ended, Look, Reading, Ticket, unheard
+from policies.buckets import Ask, Buckets, BucketsUnavailable, Failed, Look, Reading, Ticket, unheard
 from policies.decision import Deny
 from policies.tier import Window
 from simulation.bank import MemoryBank
@@ -167,9 +168,9 @@ class RemoteBuckets(Buckets):
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         await self._wire.ask("correct", (), lambda: _plain(self._buckets.correct(ticket, actual, forget=forget)))
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
         done = self._wire.ask("correct", (), lambda: _plain(self._buckets.correct(ticket, actual, forget=forget)))
-        asyncio.ensure_future(done).add_done_callback(lambda asked: ended(_failure(asked)))
+        asyncio.ensure_future(done).add_done_callback(partial(_told, failed))
 
     async def undo(self, ticket: Ticket) -> None:
         await self._wire.ask("undo", (), lambda: _plain(self._buckets.undo(ticket)))
@@ -197,9 +198,10 @@ class RemoteBuckets(Buckets):
         """The connections of a simulated process close with it."""
 
 
-def _failure(asked: asyncio.Future[None]) -> Exception | None:
+def _told(failed: Failed, asked: asyncio.Future[None]) -> None:
     failure = None if asked.cancelled() else asked.exception()
-    return failure if isinstance(failure, Exception) else None
+    if isinstance(failure, Exception):
+        failed(failure)
 
 
 async def _plain(work: Awaitable[T]) -> T:

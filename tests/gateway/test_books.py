@@ -25,7 +25,7 @@ from gateway.story import Clock, Story
 from ledger.hold import CallFacts, Outcome, Settlement
 from ledger.price import BY_TOKENS, TOKEN_PRICE, Price
 from ledger.usage import Usage, UsageSource
-from policies.buckets import Ask, BucketsUnavailable, Ended, Ticket, unheard
+from policies.buckets import Ask, BucketsUnavailable, Failed, Ticket, unheard
 from policies.buckets_memory import BucketsMemory
 from policies.estimate import RunningP90, RunningRatio
 from policies.principal import Principal
@@ -210,8 +210,8 @@ async def test_a_call_that_consumed_nothing_was_a_request_all_the_same() -> None
 class Away(BucketsMemory):
     """Cannot be told."""
 
-    def end(self, ticket: Ticket, actual: Any, ended: Ended = unheard, *, forget: bool = False) -> None:
-        ended(BucketsUnavailable())
+    def end(self, ticket: Ticket, actual: Any, failed: Failed = unheard, *, forget: bool = False) -> None:
+        failed(BucketsUnavailable())
 
 
 async def test_limits_that_are_away_keep_no_call_from_its_last_lines() -> None:

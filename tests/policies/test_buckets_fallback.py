@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Ended, Look, Reading, Ticket, unheard
+from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Failed, Look, Reading, Ticket, unheard
 from policies.buckets_fallback import BucketsWithFallback, OnFailure, shared
 from policies.buckets_memory import BucketsMemory
 from policies.buckets_redis import BucketsRedis, connect
@@ -40,11 +40,11 @@ class Flaky:
     async def correct(self, ticket: Ticket, actual: Sequence[int], *, forget: bool = False) -> None:
         await self._place().correct(ticket, actual, forget=forget)
 
-    def end(self, ticket: Ticket, actual: Sequence[int], ended: Ended = unheard, *, forget: bool = False) -> None:
+    def end(self, ticket: Ticket, actual: Sequence[int], failed: Failed = unheard, *, forget: bool = False) -> None:
         try:
-            self._place().end(ticket, actual, ended, forget=forget)
+            self._place().end(ticket, actual, failed, forget=forget)
         except (BucketsUnavailable, BucketsBusy) as failure:
-            ended(failure)
+            failed(failure)
 
     async def undo(self, ticket: Ticket) -> None:
         await self._place().undo(ticket)

